@@ -1,0 +1,3 @@
+//! The `vigil` binary: parse, log, run, exit code.
+
+fn main() {}

@@ -1,0 +1,33 @@
+//! All changes of one revision: the unit that the ring holds and that no delivery may split.
+//!
+//! A commit is never changed after it was made.
+
+use super::{Event, Revision};
+use std::sync::Arc;
+
+/// What a commit costs in memory beyond its keys and values, in bytes per event: the event itself and its slots.
+const EVENT_OVERHEAD_BYTES: usize = 256;
+
+/// The changes of one revision, in the order in which they were made.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    /// The revision.
+    pub revision: Revision,
+    /// Its events in sub-revision order; never empty when it comes from the store.
+    pub events: Vec<Arc<Event>>,
+}
+
+impl Commit {
+    /// Key and value bytes of all events, known previous values included.
+    pub fn bytes(&self) -> usize {
+        self.events.iter().map(|event| event.bytes(true)).sum()
+    }
+
+    /// What keeping this commit in memory costs, in bytes, an encoded form included.
+    pub fn memory_bytes(&self) -> usize {
+        self.events
+            .iter()
+            .map(|event| EVENT_OVERHEAD_BYTES + 2 * event.bytes(true))
+            .sum()
+    }
+}

@@ -1,0 +1,141 @@
+//! What a client may ask the store to change: a put, a delete of a range, or a transaction of both.
+//!
+//! These are requests as values. Their shape is checked in `write_check`, their effect is decided by the store.
+
+use super::{KeyRange, LeaseId, RangeQuery};
+use bytes::Bytes;
+
+/// A put of one key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Put {
+    /// The key.
+    pub key: Bytes,
+    /// The value.
+    pub value: Bytes,
+    /// The lease to attach the key to.
+    pub lease: LeaseId,
+    /// Answer with the previous value.
+    pub prev_kv: bool,
+    /// Keep the current value.
+    pub ignore_value: bool,
+    /// Keep the current lease.
+    pub ignore_lease: bool,
+}
+
+/// A delete of all keys of a range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeleteRange {
+    /// The keys.
+    pub range: KeyRange,
+    /// Answer with the previous values.
+    pub prev_kv: bool,
+}
+
+/// How a compare relates what is stored to what is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompareResult {
+    /// Stored = given.
+    Equal,
+    /// Stored > given.
+    Greater,
+    /// Stored < given.
+    Less,
+    /// Stored /= given.
+    NotEqual,
+    /// A number that the protocol does not know: always true, as in etcd.
+    Unknown,
+}
+
+/// What a compare looks at, with the given side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CompareTarget {
+    /// The version.
+    Version(i64),
+    /// The create revision.
+    Create(i64),
+    /// The mod revision.
+    Mod(i64),
+    /// The value, bytewise.
+    Value(Bytes),
+    /// The lease.
+    Lease(i64),
+    /// A number that the protocol does not know: compares as equal, as in etcd.
+    Unknown,
+}
+
+/// One condition of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compare {
+    /// The keys; every one that exists has to satisfy the condition.
+    pub range: KeyRange,
+    /// What is compared.
+    pub target: CompareTarget,
+    /// How.
+    pub result: CompareResult,
+}
+
+/// One operation of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// A read.
+    Range(RangeQuery),
+    /// A put.
+    Put(Put),
+    /// A delete.
+    Delete(DeleteRange),
+    /// A nested transaction.
+    Txn(Txn),
+}
+
+/// A transaction: if all conditions hold the one list runs, else the other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Txn {
+    /// The conditions; none is true.
+    pub compares: Vec<Compare>,
+    /// What runs when they hold.
+    pub success: Vec<Op>,
+    /// What runs when they do not.
+    pub failure: Vec<Op>,
+}
+
+/// Anything that may change the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// A put.
+    Put(Put),
+    /// A delete.
+    Delete(DeleteRange),
+    /// A transaction, read-only ones included.
+    Txn(Txn),
+}
+
+impl Write {
+    /// Bytes of keys and values that the request carries.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Put(put) => put.key.len() + put.value.len(),
+            Self::Delete(delete) => delete.range.start.len(),
+            Self::Txn(txn) => txn.bytes(),
+        }
+    }
+}
+
+impl Txn {
+    /// Bytes of keys and values that the transaction carries, nested ones included.
+    pub fn bytes(&self) -> usize {
+        let compares = self.compares.iter().map(|compare| {
+            let given = match &compare.target {
+                CompareTarget::Value(value) => value.len(),
+                _ => 0,
+            };
+            compare.range.start.len() + given
+        });
+        let ops = self.success.iter().chain(&self.failure).map(|op| match op {
+            Op::Range(query) => query.range.start.len(),
+            Op::Put(put) => put.key.len() + put.value.len(),
+            Op::Delete(delete) => delete.range.start.len(),
+            Op::Txn(txn) => txn.bytes(),
+        });
+        compares.sum::<usize>() + ops.sum::<usize>()
+    }
+}

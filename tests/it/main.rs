@@ -1,0 +1,1 @@
+//! Integration tests: a real server, real sockets, one module per capability.
