@@ -23,3 +23,11 @@ pub struct Entry<R> {
     /// The way to the watcher.
     pub link: R,
 }
+
+impl<R> Entry<R> {
+    /// Where the entry really stands in a group that has handled everything up to `group_revision` (W4): a watcher of
+    /// an idle key is not behind.
+    pub fn cursor(&self, group_revision: Revision) -> Revision {
+        self.next_revision.max(group_revision.next())
+    }
+}

@@ -4,6 +4,11 @@
 
 mod batch;
 mod entry;
+mod ring;
 
-pub use batch::{Batch, BatchLimits};
+#[cfg(test)]
+mod test_support;
+
+pub use batch::{Batch, BatchLimits, cut, select};
 pub use entry::{Entry, WatcherId};
+pub use ring::{Ring, RingRead};
