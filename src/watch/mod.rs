@@ -4,7 +4,10 @@
 
 mod batch;
 mod entry;
+mod interval_index;
+mod range_tree;
 mod ring;
+mod slot_table;
 
 #[cfg(test)]
 mod test_support;
