@@ -13,9 +13,6 @@ const CELLS_MIN: usize = 8;
 pub(super) struct Slot(NonZeroU32);
 
 impl Slot {
-    /// The slot of the first place.
-    pub(super) const FIRST: Self = Self(NonZeroU32::MIN);
-
     /// The slot of a place. Memory ends long before the four billion places that a slot can name.
     pub(super) fn at(index: usize) -> Self {
         let number = u32::try_from(index).unwrap_or(u32::MAX).saturating_add(1);
@@ -25,11 +22,6 @@ impl Slot {
     /// The place.
     pub(super) fn index(self) -> usize {
         self.0.get() as usize - 1
-    }
-
-    /// The slot after this one.
-    pub(super) fn next(self) -> Self {
-        Self(self.0.saturating_add(1))
     }
 }
 
@@ -194,7 +186,6 @@ mod tests {
     fn an_optional_slot_takes_four_bytes_and_names_its_place() {
         assert_eq!(size_of::<Option<Slot>>(), 4);
         assert_eq!(Slot::at(7).index(), 7);
-        assert_eq!(Slot::FIRST.next(), Slot::at(1));
     }
 
     #[test]

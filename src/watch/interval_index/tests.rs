@@ -52,8 +52,8 @@ fn awkward_bounds_hit_what_their_ranges_contain() {
 fn a_length_that_no_prefix_has_any_more_is_not_looked_at() {
     let ranges = vec![KeyRange::prefix("ab")];
     let mut index = IntervalIndex::new();
-    index.insert(&ranges, Slot::FIRST);
-    assert_eq!(index.remove(&ranges, &ranges[0]), Some(Slot::FIRST));
+    index.insert(&ranges, Slot::at(0));
+    assert_eq!(index.remove(&ranges, &ranges[0]), Some(Slot::at(0)));
     assert!(index.prefixes.is_empty());
 }
 
