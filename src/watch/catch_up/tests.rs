@@ -1,6 +1,7 @@
 //! Catching up against the naive filter, and each of its rules alone.
 
 use super::*;
+use crate::model::{KeyRange, WatchClass};
 use crate::watch::test_support::{
     Told, any_class, any_commits, class_of, commit, commits, entry, expected, no_limits, put,
     revisions_max, told,
@@ -300,7 +301,8 @@ struct Desk {
     history: Vec<Arc<Commit>>,
     got: BTreeMap<WatcherId, Vec<Told>>,
     outstanding: Vec<WatcherId>,
-    level: Vec<WatcherId>,
+    starts: BTreeMap<WatcherId, Revision>,
+    level: Vec<Entry<()>>,
     chances: Vec<u8>,
     drawn: usize,
 }
@@ -314,9 +316,10 @@ impl Desk {
     /// One step towards `through`; false when there is nothing left to do.
     fn step(&mut self, through: Revision) -> bool {
         for entry in self.catch_up.level(through, usize::MAX) {
-            assert!(entry.next_revision > through);
+            let start = self.starts[&entry.id];
+            assert_eq!(entry.next_revision, start.max(through.next()));
             self.outstanding.retain(|id| *id != entry.id);
-            self.level.push(entry.id);
+            self.level.push(entry);
         }
         let countable = usize::from(self.draw(4));
         let history = self.history.clone();
@@ -348,7 +351,14 @@ impl Desk {
             Plan::Pick(pick) => {
                 let read = usize::from(self.draw(3)) + 1;
                 let next = pick.revisions.get(read).copied().unwrap_or(pick.next);
-                self.catch_up.absorb_pick(&pick, &history, next)
+                let mut found = history;
+                found.retain(|it| {
+                    pick.revisions
+                        .iter()
+                        .take(read)
+                        .any(|at| *at == it.revision)
+                });
+                self.catch_up.absorb_pick(&pick, &found, next)
             }
         };
         self.deliver(handouts, through);
@@ -398,6 +408,7 @@ proptest! {
             history,
             got: BTreeMap::new(),
             outstanding: Vec::new(),
+            starts: (0..).map(WatcherId).zip(entries.iter().map(|it| Revision(it.1))).collect(),
             level: Vec::new(),
             chances,
             drawn: 0,
@@ -423,22 +434,16 @@ proptest! {
             }
         }
         for (through, late) in [(middle, Vec::new()), (Revision(end), ahead)] {
-            late.into_iter().for_each(|it| desk.catch_up.insert(it));
+            // The group gives back who was level with the middle.
+            for entry in std::mem::take(&mut desk.level).into_iter().chain(late) {
+                desk.catch_up.insert(entry);
+            }
             let mut steps = 0;
             while desk.step(through) {
                 steps += 1;
                 prop_assert!(steps < 10_000, "no end in sight");
             }
             prop_assert!(desk.catch_up.is_empty());
-            if through == middle && middle != Revision(end) {
-                let level = std::mem::take(&mut desk.level);
-                for id in level {
-                    let (pick, at) = &entries[usize::try_from(id.0).unwrap()];
-                    let next = Revision(*at).max(middle.next());
-                    let class = &classes[pick.index(classes.len())];
-                    desk.catch_up.insert(entry(id.0, class, next.0));
-                }
-            }
         }
         prop_assert_eq!(desk.got, due);
         prop_assert_eq!(desk.level.len(), entries.len());
