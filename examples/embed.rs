@@ -25,7 +25,10 @@ impl Handler<ToWatcher> for Printer {
     fn handle(&mut self, message: ToWatcher, _ctx: &mut Self::Context) {
         if let ToWatcher::Events(delivery) = message {
             for event in delivery.batch.events() {
-                let (key, value) = (String::from_utf8_lossy(&event.kv.key), String::from_utf8_lossy(&event.kv.value));
+                let (key, value) = (
+                    String::from_utf8_lossy(&event.kv.key),
+                    String::from_utf8_lossy(&event.kv.value),
+                );
                 let line = format!("{} {:?} {key} = {value}", event.kv.mod_revision, event.kind);
                 // The receiver lives as long as main does.
                 let _ = self.seen.send(line);
@@ -46,7 +49,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let watch = engine.watch(spec, printer.recipient()).await?;
     engine.put("lamp/hall", "off").await?;
 
-    for line in [lines.recv().await, lines.recv().await].into_iter().flatten() {
+    for line in [lines.recv().await, lines.recv().await]
+        .into_iter()
+        .flatten()
+    {
         println!("{line}");
     }
     drop(watch);

@@ -60,6 +60,9 @@ pub mod backend;
 
 pub mod api;
 
-pub use actors::{Delivery, Engine, EngineConfig, EngineError, EngineLimits, Inspection, Placement, ToWatcher, Watch};
+pub use actors::{
+    Delivery, Engine, EngineConfig, EngineError, EngineLimits, Inspection, Placement, ToWatcher,
+    Watch,
+};
 pub use model::{Event, EventKind, KeyRange, KeyValue, Revision, WatchSpec};
 pub use storage::StorageLimits;

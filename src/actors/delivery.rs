@@ -49,13 +49,29 @@ impl Link {
         if self.is_gone() {
             return Sent::Gone;
         }
-        let Some(in_flight) = self.shared.depart(batch.bytes() / sharers.max(1) + MESSAGE_BYTES) else {
+        let Some(in_flight) = self
+            .shared
+            .depart(batch.bytes() / sharers.max(1) + MESSAGE_BYTES)
+        else {
             return Sent::Full;
         };
-        let delivery = Delivery { batch: Arc::clone(batch), in_flight };
-        let sent = self.try_tell(ToWatcher::Events(delivery));
-        if sent == Sent::Sent {
-            self.shared.sent_since_tick.store(true, Ordering::Release);
+        let delivery = Delivery {
+            batch: Arc::clone(batch),
+            in_flight,
+        };
+        let refused = match self.recipient.try_send(ToWatcher::Events(delivery)) {
+            Ok(()) => {
+                self.shared.sent_since_tick.store(true, Ordering::Release);
+                return Sent::Sent;
+            }
+            Err(refused) => refused,
+        };
+        let (sent, message) = match refused {
+            SendError::Full(message) => (Sent::Full, message),
+            SendError::Closed(message) => (Sent::Gone, message),
+        };
+        if let ToWatcher::Events(delivery) = message {
+            delivery.in_flight.never_left();
         }
         sent
     }

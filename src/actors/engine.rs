@@ -6,15 +6,20 @@
 
 use super::limits::EngineLimits;
 use super::outbox::OutboxReader;
-use super::protocol::{Apply, Close, Compact, Inspect, Inspection, OrderError, Permit, Register, ToWatcher};
+use super::protocol::{
+    Apply, Close, Compact, Inspect, Inspection, OrderError, Permit, Register, ToWatcher,
+};
 use super::store::Store;
 use super::stream::{Link, LinkState, LiveWatch, StreamId, StreamState};
 use super::supervision::{Shared, Supervision, Worker};
 use super::watch_stream::WatchStream;
 use crate::model::{
-    KeyRange, Put, RangeAnswer, RangeQuery, Refusal, Revision, WatchId, WatchSpec, Write, WriteAnswer,
+    KeyRange, Put, RangeAnswer, RangeQuery, Refusal, Revision, WatchId, WatchSpec, Write,
+    WriteAnswer, WriteLimits,
 };
-use crate::storage::{Identity, ReadError, ReadView, Readers, StorageError, StorageLimits, Writer, open};
+use crate::storage::{
+    Identity, ReadError, ReadView, Readers, StorageError, StorageLimits, Writer, open,
+};
 use crate::watch::{Entry, Ring, WatcherId};
 use actix::prelude::*;
 use bytes::Bytes;
@@ -119,12 +124,19 @@ struct Inner {
 impl Engine {
     /// Opens the store and starts the actors. Has to be called inside a running actix System.
     pub async fn start(config: EngineConfig) -> Result<Self, StorageError> {
-        let EngineConfig { data_dir, placement, limits, storage } = config;
+        let EngineConfig {
+            data_dir,
+            placement,
+            limits,
+            storage,
+        } = config;
         let opened = match placement {
             Placement::Current => open(&data_dir, storage, Readers::Inline),
             Placement::Threads { .. } => {
                 let opening = move || open(&data_dir, storage, Readers::Threads(2));
-                tokio::task::spawn_blocking(opening).await.unwrap_or_else(|lost| Err(StorageError::opening(&lost)))
+                tokio::task::spawn_blocking(opening)
+                    .await
+                    .unwrap_or(Err(StorageError::Closed))
             }
         };
         let (writer, view) = opened?;
@@ -156,20 +168,36 @@ impl Engine {
             next_worker: AtomicUsize::new(0),
             shared,
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// Puts one key; returns its revision when it is durable.
-    pub async fn put(&self, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Result<Revision, EngineError> {
-        let put = Put { key: key.into(), value: value.into(), ..Put::default() };
+    pub async fn put(
+        &self,
+        key: impl Into<Bytes>,
+        value: impl Into<Bytes>,
+    ) -> Result<Revision, EngineError> {
+        let put = Put {
+            key: key.into(),
+            value: value.into(),
+            ..Put::default()
+        };
         Ok(self.write(Write::Put(put)).await?.revision)
     }
 
     /// Carries out a write; returns when it is durable.
     pub async fn write(&self, write: Write) -> Result<WriteAnswer, EngineError> {
-        write.check(self.inner.shared.limits.store.txn_ops_max)?;
+        let txn_ops_max = self.inner.shared.limits.store.txn_ops_max;
+        write.check(WriteLimits { txn_ops_max })?;
         let permit = self.permit(write.bytes()).await?;
-        self.inner.store.send(Apply { write, permit }).await.map_err(|_| self.gone())?.map_err(EngineError::from)
+        self.inner
+            .store
+            .send(Apply { write, permit })
+            .await
+            .map_err(|_| self.gone())?
+            .map_err(EngineError::from)
     }
 
     /// Reads the latest of a range.
@@ -181,21 +209,43 @@ impl Engine {
     pub async fn range(&self, query: RangeQuery) -> Result<(Revision, RangeAnswer), EngineError> {
         query.check()?;
         let (tx, rx) = oneshot::channel();
-        self.inner.shared.view.range(query, Box::new(move |answer| drop(tx.send(answer))));
-        rx.await.map_err(|_| self.gone())?.map_err(EngineError::from)
+        self.inner
+            .shared
+            .view
+            .range(query, Box::new(move |answer| drop(tx.send(answer))));
+        rx.await
+            .map_err(|_| self.gone())?
+            .map_err(EngineError::from)
     }
 
     /// Forgets history below a revision; with `physical` returns when the disk has forgotten it too.
-    pub async fn compact(&self, revision: Revision, physical: bool) -> Result<Revision, EngineError> {
+    pub async fn compact(
+        &self,
+        revision: Revision,
+        physical: bool,
+    ) -> Result<Revision, EngineError> {
         let permit = self.permit(0).await?;
-        let order = Compact { revision, physical, permit };
-        self.inner.store.send(order).await.map_err(|_| self.gone())?.map_err(EngineError::from)
+        let order = Compact {
+            revision,
+            physical,
+            permit,
+        };
+        self.inner
+            .store
+            .send(order)
+            .await
+            .map_err(|_| self.gone())?
+            .map_err(EngineError::from)
     }
 
     /// Lets one of your own actors watch: its `Recipient` is given every event of the spec's range, in order, once,
     /// from the start revision on. When its mailbox is full the engine waits without holding anyone up, and goes on
     /// when it has handled a message. Hand over the recipient itself, not a clone: each clone brings a slot of its own.
-    pub async fn watch(&self, spec: WatchSpec, recipient: Recipient<ToWatcher>) -> Result<Watch, EngineError> {
+    pub async fn watch(
+        &self,
+        spec: WatchSpec,
+        recipient: Recipient<ToWatcher>,
+    ) -> Result<Watch, EngineError> {
         let inner = &self.inner;
         let number = inner.next_worker.fetch_add(1, Ordering::Relaxed) % inner.workers.len().max(1);
         let worker = inner.workers.get(number).ok_or(EngineError::Stopped)?;
@@ -206,14 +256,34 @@ impl Engine {
         worker.adopt(&stream);
         let id = WatcherId(worker.next_number());
         let wants_prev = spec.class.prev_kv;
-        let shared = LinkState::new((id, WatchId(0)), Arc::clone(&stream), spec.progress_notify, wants_prev);
+        let shared = LinkState::new(
+            (id, WatchId(0)),
+            Arc::clone(&stream),
+            spec.progress_notify,
+            wants_prev,
+        );
         let start = spec.start.unwrap_or_default();
-        let live = LiveWatch { shared: Arc::clone(&shared), start, address: recipient.downgrade() };
+        let live = LiveWatch {
+            shared: Arc::clone(&shared),
+            start,
+            address: recipient.downgrade(),
+        };
         stream.watches().insert(WatchId(0), live);
         let link = Link::new(recipient, shared);
-        let entry = Entry { id, class: spec.class, next_revision: Revision::default(), link };
+        let entry = Entry {
+            id,
+            class: spec.class,
+            next_revision: Revision::default(),
+            link,
+        };
         let side = worker.watch_side().ok_or(EngineError::Stopped)?;
-        let registered = side.group.send(Register { entry, start: spec.start }).await;
+        let registered = side
+            .group
+            .send(Register {
+                entry,
+                start: spec.start,
+            })
+            .await;
         let revision = registered.map_err(|_| self.gone())?;
         Ok(Watch { revision, stream })
     }
@@ -237,7 +307,12 @@ impl Engine {
     pub async fn inspect(&self) -> Vec<Inspection> {
         let mut states = Vec::new();
         states.extend(self.inner.store.send(Inspect).await);
-        for side in self.inner.workers.iter().filter_map(|worker| worker.watch_side()) {
+        for side in self
+            .inner
+            .workers
+            .iter()
+            .filter_map(|worker| worker.watch_side())
+        {
             states.extend(side.group.send(Inspect).await);
             states.extend(side.sync.send(Inspect).await);
             states.extend(side.victim_retry.send(Inspect).await);
@@ -249,7 +324,9 @@ impl Engine {
     pub async fn failed(&self) -> String {
         let mut failure = self.inner.shared.failure.subscribe();
         match failure.wait_for(Option::is_some).await {
-            Ok(failure) => failure.as_ref().map_or_else(String::new, |failure| failure.0.clone()),
+            Ok(failure) => failure
+                .as_ref()
+                .map_or_else(String::new, |failure| failure.0.clone()),
             Err(_) => "the engine is gone".to_owned(),
         }
     }
@@ -257,6 +334,24 @@ impl Engine {
     /// How many workers there are.
     pub fn workers(&self) -> usize {
         self.inner.workers.len()
+    }
+
+    /// A worker's table, for tests of the actors.
+    #[cfg(test)]
+    pub(crate) fn worker_for_test(&self, worker: usize) -> Option<Arc<Worker>> {
+        self.inner.workers.get(worker).map(Arc::clone)
+    }
+
+    /// Store's address, for tests of the actors.
+    #[cfg(test)]
+    pub(crate) fn store_for_test(&self) -> &Addr<Store> {
+        &self.inner.store
+    }
+
+    /// Room for requests, for tests of the actors.
+    #[cfg(test)]
+    pub(crate) fn requests_free_for_test(&self) -> usize {
+        self.inner.requests.available_permits()
     }
 
     /// The arbiter of a worker; `None` when everything is on the arbiter that started the engine.
@@ -295,9 +390,14 @@ impl Engine {
         let bytes_max = self.inner.shared.limits.store.request_bytes_in_flight_max;
         let bytes = u32::try_from(bytes.clamp(1, bytes_max)).unwrap_or(u32::MAX);
         let request = Arc::clone(&self.inner.requests).acquire_owned().await;
-        let bytes = Arc::clone(&self.inner.request_bytes).acquire_many_owned(bytes).await;
+        let bytes = Arc::clone(&self.inner.request_bytes)
+            .acquire_many_owned(bytes)
+            .await;
         match (request, bytes) {
-            (Ok(request), Ok(bytes)) => Ok(Permit { _request: request, _bytes: bytes }),
+            (Ok(request), Ok(bytes)) => Ok(Permit {
+                _request: request,
+                _bytes: bytes,
+            }),
             _ => Err(EngineError::Stopped),
         }
     }
@@ -316,7 +416,9 @@ async fn start_workers(shared: &Arc<Shared>, arbiters: &[ArbiterHandle]) -> Vec<
         vec![Worker::new(0, None, Arc::clone(shared))]
     } else {
         let numbered = arbiters.iter().enumerate();
-        numbered.map(|(number, arbiter)| Worker::new(number, Some(arbiter.clone()), Arc::clone(shared))).collect()
+        numbered
+            .map(|(number, arbiter)| Worker::new(number, Some(arbiter.clone()), Arc::clone(shared)))
+            .collect()
     };
     let supervision = Supervision::new(workers.clone(), Arc::clone(shared)).start();
     // The cell was made empty a moment ago.
@@ -339,10 +441,11 @@ fn start_store(
     workers: &[Arc<Worker>],
     arbiter: Option<&Arbiter>,
 ) -> Addr<Store> {
-    let store = Store::new(writer, Arc::clone(shared), workers.to_vec());
+    let (shared, workers) = (Arc::clone(shared), workers.to_vec());
+    let store = move || Store::new(writer, shared, workers);
     match arbiter {
-        Some(arbiter) => Store::start_in_arbiter(&arbiter.handle(), |_| store),
-        None => store.start(),
+        Some(arbiter) => Store::start_in_arbiter(&arbiter.handle(), |_| store()),
+        None => store().start(),
     }
 }
 
@@ -355,6 +458,12 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// The watch as its stream knows it, for tests of the actors.
+    #[cfg(test)]
+    pub(crate) fn live_for_test(&self) -> Option<LiveWatch> {
+        self.stream.watches().values().next().cloned()
+    }
+
     /// Ends the watch. What is in the actor's mailbox already still arrives.
     pub fn cancel(self) {
         drop(self);

@@ -18,9 +18,14 @@ mod watch_stream;
 mod watcher;
 mod watcher_group;
 
+#[cfg(test)]
+mod tests;
+
 pub use engine::{Engine, EngineConfig, EngineError, Placement, Watch};
 pub use limits::{EngineLimits, StoreLimits};
-pub use outbox::{Next, Outbox, OutboxLimits, OutboxReader, Room, StreamEnd, StreamItem, WatchRejection};
+pub use outbox::{
+    Next, Outbox, OutboxLimits, OutboxReader, Room, StreamEnd, StreamItem, WatchRejection,
+};
 pub use protocol::{Delivery, Inspection, ToWatcher};
 pub use stream::InFlight;
 pub use watch_stream::{WatchCreate, WatchStream};

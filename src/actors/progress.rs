@@ -37,18 +37,28 @@ impl Progress {
             return;
         }
         stream.progress_pending.store(true, Ordering::Release);
-        let pending = || Pending { stream: Arc::clone(stream), held: None };
+        let pending = || Pending {
+            stream: Arc::clone(stream),
+            held: None,
+        };
         self.pending.entry(stream.id).or_insert_with(pending);
     }
 
     /// The streams that wait.
     pub(crate) fn waiting(&self) -> Vec<Arc<StreamState>> {
-        self.pending.values().map(|pending| Arc::clone(&pending.stream)).collect()
+        self.pending
+            .values()
+            .map(|pending| Arc::clone(&pending.stream))
+            .collect()
     }
 
     /// How many watchers are held back.
     pub(crate) fn held(&self) -> usize {
-        self.pending.values().filter_map(|pending| pending.held.as_ref()).map(|(_, entries)| entries.len()).sum()
+        self.pending
+            .values()
+            .filter_map(|pending| pending.held.as_ref())
+            .map(|(_, entries)| entries.len())
+            .sum()
     }
 
     /// Answers a stream that waits, if it can be answered at the group's revision (or at the one it is held at).
@@ -58,19 +68,35 @@ impl Progress {
     /// 2. Some entry is outside the roster: that may take long, so nobody is held for it; it is tried again when the
     ///    entry is back.
     /// 3. Only messages are on their way: from now on the group starts no new turn for this stream.
-    pub(crate) fn answer(&mut self, stream: &Arc<StreamState>, revision: Revision) -> Vec<Entry<Link>> {
-        let Some(pending) = self.pending.get_mut(&stream.id) else { return Vec::new() };
-        let reached = pending.held.as_ref().map_or(revision, |(held_at, _)| *held_at);
+    pub(crate) fn answer(
+        &mut self,
+        stream: &Arc<StreamState>,
+        revision: Revision,
+    ) -> Vec<Entry<Link>> {
+        let Some(pending) = self.pending.get_mut(&stream.id) else {
+            return Vec::new();
+        };
+        let reached = pending
+            .held
+            .as_ref()
+            .map_or(revision, |(held_at, _)| *held_at);
         let started = stream.watches().values().all(|live| live.start <= reached);
         if stream.is_quiet() && started {
             if let Some(outbox) = &stream.outbox {
-                outbox.push(StreamItem::Progress { watch_id: WatchId::STREAM, revision: reached });
+                outbox.push(StreamItem::Progress {
+                    watch_id: WatchId::STREAM,
+                    revision: reached,
+                });
             }
             return self.forget_stream(stream);
         }
         if stream.not_in_roster() > 0 || !started {
             stream.held.store(false, Ordering::Release);
-            return pending.held.take().map(|(_, entries)| entries).unwrap_or_default();
+            return pending
+                .held
+                .take()
+                .map(|(_, entries)| entries)
+                .unwrap_or_default();
         }
         if pending.held.is_none() {
             pending.held = Some((revision, Vec::new()));
@@ -82,7 +108,11 @@ impl Progress {
     /// Keeps an entry that would have been delivered to, until its stream is let go.
     pub(crate) fn hold(&mut self, entry: Entry<Link>) {
         let stream = entry.link.shared.stream.id;
-        if let Some((_, entries)) = self.pending.get_mut(&stream).and_then(|pending| pending.held.as_mut()) {
+        if let Some((_, entries)) = self
+            .pending
+            .get_mut(&stream)
+            .and_then(|pending| pending.held.as_mut())
+        {
             entries.push(entry);
         }
     }
@@ -92,7 +122,10 @@ impl Progress {
         stream.held.store(false, Ordering::Release);
         stream.progress_pending.store(false, Ordering::Release);
         let pending = self.pending.remove(&stream.id);
-        pending.and_then(|pending| pending.held).map(|(_, entries)| entries).unwrap_or_default()
+        pending
+            .and_then(|pending| pending.held)
+            .map(|(_, entries)| entries)
+            .unwrap_or_default()
     }
 
     /// A watcher wants to be told of progress without asking.
@@ -103,15 +136,25 @@ impl Progress {
     /// A watcher is gone.
     pub(crate) fn forget_watcher(&mut self, watcher: WatcherId) {
         self.notified.remove(&watcher);
-        for (_, entries) in self.pending.values_mut().filter_map(|pending| pending.held.as_mut()) {
+        for (_, entries) in self
+            .pending
+            .values_mut()
+            .filter_map(|pending| pending.held.as_mut())
+        {
             entries.retain(|entry| entry.id != watcher);
         }
     }
 
     /// Tells each watcher that wants it, is in the roster, and was sent nothing since the last tick.
-    pub(crate) fn tick<'a>(&mut self, revision: Revision, entry_of: impl Fn(WatcherId) -> Option<&'a Entry<Link>>) {
+    pub(crate) fn tick<'a>(
+        &mut self,
+        revision: Revision,
+        entry_of: impl Fn(WatcherId) -> Option<&'a Entry<Link>>,
+    ) {
         self.notified.retain(|watcher, shared| {
-            let Some(shared) = shared.upgrade() else { return false };
+            let Some(shared) = shared.upgrade() else {
+                return false;
+            };
             if shared.sent_since_tick.swap(false, Ordering::AcqRel) || shared.in_flight() > 0 {
                 return true;
             }
@@ -130,7 +173,10 @@ impl Progress {
 fn tell_progress(link: &Link, revision: Revision) {
     let stream = &link.shared.stream;
     match &stream.outbox {
-        Some(outbox) => outbox.push(StreamItem::Progress { watch_id: link.shared.watch_id, revision }),
+        Some(outbox) => outbox.push(StreamItem::Progress {
+            watch_id: link.shared.watch_id,
+            revision,
+        }),
         None => {
             // A full mailbox is no place for progress: the next tick is as good.
             let _: Sent = link.try_tell(ToWatcher::Progress { revision });

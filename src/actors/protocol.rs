@@ -210,6 +210,10 @@ pub enum Inspection {
     Sync {
         /// How many.
         unsynced: usize,
+        /// Stretches of history read from the disk so far.
+        stretches_read: u64,
+        /// Narrow look-ups by revision so far (L4).
+        picks_read: u64,
     },
     /// The watchers of a worker whose mailbox is full.
     VictimRetry {
@@ -257,7 +261,10 @@ impl<T> fmt::Debug for Later<T> {
 impl<T> Later<T> {
     /// The two ends of one reply: one to return from the handler, one to keep.
     pub(crate) fn new() -> (Self, Self) {
-        let state = Rc::new(RefCell::new(LaterState { tx: None, reply: None }));
+        let state = Rc::new(RefCell::new(LaterState {
+            tx: None,
+            reply: None,
+        }));
         (Self(Rc::clone(&state)), Self(state))
     }
 

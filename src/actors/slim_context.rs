@@ -24,15 +24,24 @@ impl<A: Actor<Context = Self>> SlimContext<A> {
     /// that address is not cloned.
     pub(crate) fn start(actor: A, mailbox_messages_max: usize) -> Addr<A> {
         let (sender, receiver) = channel(mailbox_messages_max);
-        let context = Self { state: ActorState::Started, waits: Vec::new() };
-        actix::spawn(Running { actor, context, mailbox: Mailbox::new(receiver) });
+        let context = Self {
+            state: ActorState::Started,
+            waits: Vec::new(),
+        };
+        actix::spawn(Running {
+            actor,
+            context,
+            mailbox: Mailbox::new(receiver),
+        });
         Addr::new(sender)
     }
 }
 
 impl<A: Actor<Context = Self>> fmt::Debug for SlimContext<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SlimContext").field("state", &self.state).finish_non_exhaustive()
+        f.debug_struct("SlimContext")
+            .field("state", &self.state)
+            .finish_non_exhaustive()
     }
 }
 
@@ -112,7 +121,11 @@ impl<A: Actor<Context = SlimContext<A>>> Running<A> {
     /// Polls what the actor waits for; true when it waits no more.
     fn poll_waits(&mut self, cx: &mut task::Context<'_>) -> bool {
         while let Some(mut wait) = self.context.waits.pop() {
-            if wait.as_mut().poll(&mut self.actor, &mut self.context, cx).is_pending() {
+            if wait
+                .as_mut()
+                .poll(&mut self.actor, &mut self.context, cx)
+                .is_pending()
+            {
                 self.context.waits.push(wait);
                 return false;
             }
@@ -140,7 +153,9 @@ impl<A: Actor<Context = SlimContext<A>>> Future for Running<A> {
                 }
                 this.mailbox.poll(&mut this.actor, &mut this.context, cx);
             }
-            if this.context.state != ActorState::Running || (!this.context.waiting() && !this.mailbox.connected()) {
+            if this.context.state != ActorState::Running
+                || (!this.context.waiting() && !this.mailbox.connected())
+            {
                 this.finish();
                 return Poll::Ready(());
             }

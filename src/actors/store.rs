@@ -3,7 +3,9 @@
 //! It never lets anyone see what is not durable, never retries the disk after an error, and never reads for others.
 //! It blocks on the disk, so it lives on an arbiter of its own.
 
-use super::protocol::{Apply, Close, Committed, Compact, Inspect, Inspection, Later, OrderError, Permit, Role};
+use super::protocol::{
+    Apply, Close, Committed, Compact, Inspect, Inspection, Later, OrderError, Permit, Role,
+};
 use super::supervision::{Shared, Tripwire, Worker};
 use crate::model::{Commit, Revision, Write, WriteAnswer};
 use crate::storage::{ApplyError, CompactionStep, StorageError, Writer};
@@ -61,7 +63,15 @@ impl Store {
     pub(crate) fn new(writer: Writer, shared: Arc<Shared>, workers: Vec<Arc<Worker>>) -> Self {
         let tripwire = Tripwire::new(Role::Store, 0, 0, &shared);
         let (queue, physical) = (VecDeque::new(), Vec::new());
-        Self { writer: Some(writer), queue, physical, compacting: false, shared, workers, tripwire }
+        Self {
+            writer: Some(writer),
+            queue,
+            physical,
+            compacting: false,
+            shared,
+            workers,
+            tripwire,
+        }
     }
 
     /// Applies and commits one group: durable first, then seen, then answered (W1).
@@ -75,11 +85,15 @@ impl Store {
         let mut replies = Vec::new();
         let mut failure = None;
         while replies.len() < limits.group_ops_max && bytes < limits.group_bytes_max {
-            let Some(queued) = self.queue.pop_front() else { break };
+            let Some(queued) = self.queue.pop_front() else {
+                break;
+            };
             bytes += queued.write.bytes();
             match writer.apply(&queued.write, want_prev) {
                 Ok(answer) => replies.push((queued, Ok(answer))),
-                Err(ApplyError::Refused(refusal)) => replies.push((queued, Err(OrderError::Refused(refusal)))),
+                Err(ApplyError::Refused(refusal)) => {
+                    replies.push((queued, Err(OrderError::Refused(refusal))))
+                }
                 Err(ApplyError::Failed(error)) => {
                     failure = Some(error);
                     self.queue.push_front(queued);
@@ -101,7 +115,9 @@ impl Store {
             Err(error) => {
                 let failure = self.fail(&error);
                 for (queued, _) in replies {
-                    queued.reply.reply(Err(OrderError::Failed(failure.0.clone())));
+                    queued
+                        .reply
+                        .reply(Err(OrderError::Failed(failure.0.clone())));
                 }
             }
         }
@@ -132,7 +148,9 @@ impl Store {
 
     fn refuse_all(&mut self, failure: &StoreFailure) {
         for queued in self.queue.drain(..) {
-            queued.reply.reply(Err(OrderError::Failed(failure.0.clone())));
+            queued
+                .reply
+                .reply(Err(OrderError::Failed(failure.0.clone())));
         }
         for (_, reply) in self.physical.drain(..) {
             reply.reply(Err(OrderError::Failed(failure.0.clone())));
@@ -198,7 +216,11 @@ impl Handler<Apply> for Store {
         if self.queue.is_empty() {
             ctx.notify(CommitTick);
         }
-        self.queue.push_back(Queued { write: message.write, _permit: message.permit, reply: kept });
+        self.queue.push_back(Queued {
+            write: message.write,
+            _permit: message.permit,
+            reply: kept,
+        });
         returned
     }
 }
@@ -225,7 +247,8 @@ impl Handler<Close> for Store {
 
     fn handle(&mut self, _close: Close, ctx: &mut Self::Context) -> Self::Result {
         ctx.stop();
-        self.close().map_err(|error| OrderError::Failed(error.to_string()))
+        self.close()
+            .map_err(|error| OrderError::Failed(error.to_string()))
     }
 }
 
@@ -245,7 +268,9 @@ impl Handler<CompactionTick> for Store {
 
     fn handle(&mut self, _tick: CompactionTick, ctx: &mut Self::Context) {
         self.compacting = false;
-        let Some(writer) = &mut self.writer else { return };
+        let Some(writer) = &mut self.writer else {
+            return;
+        };
         match writer.compaction_step() {
             Ok(CompactionStep::Idle) => {}
             Ok(CompactionStep::More) => {
@@ -255,7 +280,10 @@ impl Handler<CompactionTick> for Store {
             Ok(CompactionStep::Finished(finished)) => {
                 let current = writer.revision();
                 log::info!("compaction finished, revision {finished}");
-                for (_, reply) in self.physical.extract_if(.., |(wanted, _)| *wanted <= finished) {
+                for (_, reply) in self
+                    .physical
+                    .extract_if(.., |(wanted, _)| *wanted <= finished)
+                {
                     reply.reply(Ok(current));
                 }
                 self.schedule_compaction(ctx);
@@ -272,6 +300,10 @@ impl Handler<Inspect> for Store {
 
     fn handle(&mut self, _inspect: Inspect, _ctx: &mut Self::Context) -> Inspection {
         let revision = self.shared.ring.head();
-        Inspection::Store { revision, queued: self.queue.len(), compacting: self.compacting }
+        Inspection::Store {
+            revision,
+            queued: self.queue.len(),
+            compacting: self.compacting,
+        }
     }
 }

@@ -8,8 +8,8 @@ use super::protocol::{Forget, Quiet, Roomy, ToWatcher};
 use super::supervision::Worker;
 use crate::model::{Revision, WatchId};
 use crate::watch::WatcherId;
-use actix::prelude::Recipient;
 use actix::WeakRecipient;
+use actix::prelude::Recipient;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
@@ -61,7 +61,10 @@ pub(crate) struct LiveWatch {
 
 impl fmt::Debug for LiveWatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LiveWatch").field("shared", &self.shared).field("start", &self.start).finish_non_exhaustive()
+        f.debug_struct("LiveWatch")
+            .field("shared", &self.shared)
+            .field("start", &self.start)
+            .finish_non_exhaustive()
     }
 }
 
@@ -123,7 +126,11 @@ impl StreamState {
             Some(outbox) => outbox.end(end),
             // An application's actor has no stream to see ending, so it is told.
             None => {
-                let watchers: Vec<_> = self.watches().values().filter_map(|live| live.address.upgrade()).collect();
+                let watchers: Vec<_> = self
+                    .watches()
+                    .values()
+                    .filter_map(|live| live.address.upgrade())
+                    .collect();
                 for watcher in watchers {
                     watcher.do_send(ToWatcher::Cancelled);
                 }
@@ -147,7 +154,9 @@ impl StreamState {
     /// Tells the group when the stream has fallen quiet and progress waits for it.
     fn tell_if_quiet(self: &Arc<Self>) {
         if self.is_quiet() && self.progress_pending.load(Ordering::Acquire) {
-            self.worker.tell_group(Quiet { stream: Arc::clone(self) });
+            self.worker.tell_group(Quiet {
+                stream: Arc::clone(self),
+            });
         }
     }
 }
@@ -241,7 +250,8 @@ impl LinkState {
 
     /// Takes the wish back, if nobody has answered it yet.
     pub(crate) fn unwant(&self) {
-        self.wanted_by.store(WantedBy::Nobody as u8, Ordering::SeqCst);
+        self.wanted_by
+            .store(WantedBy::Nobody as u8, Ordering::SeqCst);
     }
 
     /// Counts a message of so many bytes; `None` when the stream has too many bytes on their way already (B2).
@@ -256,17 +266,33 @@ impl LinkState {
         }
         stream.in_flight.fetch_add(1, Ordering::AcqRel);
         self.in_flight.fetch_add(1, Ordering::AcqRel);
-        Some(InFlight { link: Arc::clone(self), bytes })
+        Some(InFlight {
+            link: Some(Arc::clone(self)),
+            bytes,
+        })
+    }
+
+    /// Takes a message off the counts; returns the bytes that are still on their way.
+    fn uncount(&self, bytes: usize) -> usize {
+        self.in_flight.fetch_sub(1, Ordering::AcqRel);
+        let before = self
+            .stream
+            .in_flight_bytes
+            .fetch_sub(bytes, Ordering::AcqRel);
+        self.stream.in_flight.fetch_sub(1, Ordering::AcqRel);
+        before - bytes
     }
 
     fn arrived(&self, bytes: usize) {
         let stream = &self.stream;
-        self.in_flight.fetch_sub(1, Ordering::AcqRel);
-        let left = stream.in_flight_bytes.fetch_sub(bytes, Ordering::AcqRel) - bytes;
-        stream.in_flight.fetch_sub(1, Ordering::AcqRel);
-        let wanted_by = self.wanted_by.swap(WantedBy::Nobody as u8, Ordering::SeqCst);
+        let left = self.uncount(bytes);
+        let wanted_by = self
+            .wanted_by
+            .swap(WantedBy::Nobody as u8, Ordering::SeqCst);
         if wanted_by == WantedBy::VictimRetry as u8 {
-            stream.worker.tell_victim_retry(Roomy::Watcher(self.watcher));
+            stream
+                .worker
+                .tell_victim_retry(Roomy::Watcher(self.watcher));
         } else if wanted_by == WantedBy::Sync as u8 {
             stream.worker.tell_sync(Roomy::Watcher(self.watcher));
         }
@@ -291,19 +317,32 @@ impl Drop for LinkState {
 /// One message on its way to a watcher; when it is dropped the message has arrived, or will never arrive. In an
 /// application's own actor it is dropped with the message it came in, so keep that message while you are busy with it.
 pub struct InFlight {
-    link: Arc<LinkState>,
+    link: Option<Arc<LinkState>>,
     bytes: usize,
+}
+
+impl InFlight {
+    /// The message was refused: it is un-counted, and nobody is told of room, because none has appeared.
+    pub(crate) fn never_left(mut self) {
+        if let Some(link) = self.link.take() {
+            link.uncount(self.bytes);
+        }
+    }
 }
 
 impl fmt::Debug for InFlight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("InFlight").field("bytes", &self.bytes).finish_non_exhaustive()
+        f.debug_struct("InFlight")
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.link.arrived(self.bytes);
+        if let Some(link) = self.link.take() {
+            link.arrived(self.bytes);
+        }
     }
 }
 
@@ -319,7 +358,10 @@ pub(crate) struct Link {
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").field("shared", &self.shared).field("in_roster", &self.in_roster).finish_non_exhaustive()
+        f.debug_struct("Link")
+            .field("shared", &self.shared)
+            .field("in_roster", &self.in_roster)
+            .finish_non_exhaustive()
     }
 }
 
@@ -327,14 +369,21 @@ impl Link {
     /// A link outside any roster.
     pub(crate) fn new(recipient: Recipient<ToWatcher>, shared: Arc<LinkState>) -> Self {
         shared.stream.not_in_roster.fetch_add(1, Ordering::AcqRel);
-        Self { recipient, shared, in_roster: false }
+        Self {
+            recipient,
+            shared,
+            in_roster: false,
+        }
     }
 
     /// The entry enters the roster.
     pub(crate) fn join_roster(&mut self) {
         if !self.in_roster {
             self.in_roster = true;
-            self.shared.stream.not_in_roster.fetch_sub(1, Ordering::AcqRel);
+            self.shared
+                .stream
+                .not_in_roster
+                .fetch_sub(1, Ordering::AcqRel);
         }
     }
 
@@ -342,7 +391,10 @@ impl Link {
     pub(crate) fn leave_roster(&mut self) {
         if self.in_roster {
             self.in_roster = false;
-            self.shared.stream.not_in_roster.fetch_add(1, Ordering::AcqRel);
+            self.shared
+                .stream
+                .not_in_roster
+                .fetch_add(1, Ordering::AcqRel);
         }
     }
 

@@ -79,7 +79,11 @@ pub(crate) struct WatchSide {
 
 impl Worker {
     /// A worker without actors.
-    pub(crate) fn new(number: usize, arbiter: Option<ArbiterHandle>, shared: Arc<Shared>) -> Arc<Self> {
+    pub(crate) fn new(
+        number: usize,
+        arbiter: Option<ArbiterHandle>,
+        shared: Arc<Shared>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             number,
             arbiter,
@@ -238,7 +242,15 @@ impl Tripwire {
     /// Armed for an actor.
     pub(crate) fn new(role: Role, worker: usize, epoch: u64, shared: &Shared) -> Self {
         let reason = StoreFailure(format!("{role:?} has panicked"));
-        Self { died: Some(Died { role, worker, epoch, reason }), supervision: shared.supervision.get().cloned() }
+        Self {
+            died: Some(Died {
+                role,
+                worker,
+                epoch,
+                reason,
+            }),
+            supervision: shared.supervision.get().cloned(),
+        }
     }
 
     /// Reports now, for this reason.
@@ -298,11 +310,16 @@ impl Handler<Died> for Supervision {
             ctx.stop();
             return;
         }
-        let Some(worker) = self.workers.get(died.worker) else { return };
+        let Some(worker) = self.workers.get(died.worker) else {
+            return;
+        };
         if worker.is_past(died.epoch) {
             return;
         }
-        log::error!("worker {}: {reason}; its streams end and its watch side starts again", died.worker);
+        log::error!(
+            "worker {}: {reason}; its streams end and its watch side starts again",
+            died.worker
+        );
         worker.end_streams("the watch side has failed");
         worker.run(Worker::start_watch_side);
     }

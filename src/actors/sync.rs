@@ -30,6 +30,10 @@ pub(crate) struct Sync {
     /// The group's revision when the last read was planned: whoever has been served up to it goes back to the group,
     /// which delivers what was committed since (L2).
     served: Revision,
+    /// Stretches of history read from the disk so far.
+    stretches_read: u64,
+    /// Narrow look-ups by revision so far.
+    picks_read: u64,
     /// The worker that this Sync belongs to.
     worker: Arc<Worker>,
     /// Which incarnation of the worker's watch side this is.
@@ -42,9 +46,18 @@ pub(crate) struct Sync {
 #[derive(Message)]
 #[rtype(result = "()")]
 enum Read {
-    Stretch { from: Revision, read: Result<Stretch, ReadError> },
-    Picked { pick: Pick, read: Result<Vec<Arc<Commit>>, ReadError> },
-    PrevFilled { handouts: VecDeque<Handout>, read: Result<(), ReadError> },
+    Stretch {
+        from: Revision,
+        read: Result<Stretch, ReadError>,
+    },
+    Picked {
+        pick: Pick,
+        read: Result<Vec<Arc<Commit>>, ReadError>,
+    },
+    PrevFilled {
+        handouts: VecDeque<Handout>,
+        read: Result<(), ReadError>,
+    },
 }
 
 /// Look whether a wake-up was missed. Sent to itself.
@@ -56,10 +69,23 @@ impl Sync {
     /// A Sync to which nobody lags.
     pub(crate) fn new(worker: Arc<Worker>, epoch: u64) -> Self {
         let tripwire = Tripwire::new(Role::Sync, worker.number, epoch, &worker.shared);
-        let limits = CatchUpLimits { batch: worker.limits().batch, ..CatchUpLimits::default() };
+        let limits = CatchUpLimits {
+            batch: worker.limits().batch,
+            ..CatchUpLimits::default()
+        };
         let catch_up = CatchUp::new(limits);
         let served = worker.group_revision();
-        Self { catch_up, reading: false, handouts: VecDeque::new(), served, worker, epoch, tripwire }
+        Self {
+            catch_up,
+            reading: false,
+            handouts: VecDeque::new(),
+            served,
+            stretches_read: 0,
+            picks_read: 0,
+            worker,
+            epoch,
+            tripwire,
+        }
     }
 
     /// Works until there is nothing to do or a read is on its way. Between slices others on this thread run.
@@ -117,7 +143,11 @@ impl Sync {
     fn scan(&mut self, from: Revision, through: Revision, ctx: &mut Context<Self>) -> bool {
         let limits = self.worker.limits().batch;
         let ring = &self.worker.shared.ring;
-        match ring.read(from.previous(), limits.delivery_bytes_max, limits.revisions_per_batch_max) {
+        match ring.read(
+            from.previous(),
+            limits.delivery_bytes_max,
+            limits.revisions_per_batch_max,
+        ) {
             RingRead::Commits(mut commits) => {
                 let last = commits.last().map_or(through, |commit| commit.revision);
                 commits.retain(|commit| commit.revision <= through);
@@ -130,9 +160,13 @@ impl Sync {
             }
             RingRead::Overrun => {
                 self.reading = true;
+                self.stretches_read += 1;
                 let sync = ctx.address();
                 let done = move |read| sync.do_send(Read::Stretch { from, read });
-                self.worker.shared.view.history(from, through, Box::new(done));
+                self.worker
+                    .shared
+                    .view
+                    .history(from, through, Box::new(done));
                 false
             }
         }
@@ -141,21 +175,33 @@ impl Sync {
     /// Reads the few revisions that a narrow class wants (L4).
     fn pick(&mut self, pick: Pick, ctx: &mut Context<Self>) -> bool {
         self.reading = true;
+        self.picks_read += 1;
         let sync = ctx.address();
         let (range, revisions) = (pick.class.range.clone(), pick.revisions.clone());
         let done = move |read| sync.do_send(Read::Picked { pick, read });
-        self.worker.shared.view.commits_at(range, revisions, Box::new(done));
+        self.worker
+            .shared
+            .view
+            .commits_at(range, revisions, Box::new(done));
         false
     }
 
-    fn absorb(&mut self, commits: &[Arc<Commit>], covered: Range<Revision>, ctx: &mut Context<Self>) {
+    fn absorb(
+        &mut self,
+        commits: &[Arc<Commit>],
+        covered: Range<Revision>,
+        ctx: &mut Context<Self>,
+    ) {
         let handouts = self.catch_up.absorb(commits, covered);
         self.hand_out(handouts, ctx);
     }
 
     /// Delivers what was read, after the previous values that it lacks have been looked up (W7).
     fn hand_out(&mut self, handouts: Vec<Handout>, ctx: &mut Context<Self>) {
-        let missing: Vec<_> = handouts.iter().flat_map(|handout| handout.prev_missing.iter().map(Arc::clone)).collect();
+        let missing: Vec<_> = handouts
+            .iter()
+            .flat_map(|handout| handout.prev_missing.iter().map(Arc::clone))
+            .collect();
         if missing.is_empty() {
             self.handouts.extend(handouts);
             return;
@@ -171,7 +217,9 @@ impl Sync {
         let mut left = self.worker.limits().entries_per_slice_max.max(1);
         let mut victims = Vec::new();
         while left > 0 {
-            let Some(handout) = self.handouts.front_mut() else { break };
+            let Some(handout) = self.handouts.front_mut() else {
+                break;
+            };
             let share = handout.watchers.len();
             let batch = Arc::clone(&handout.batch);
             let slice = handout.watchers.split_off(share.saturating_sub(left));
@@ -180,12 +228,15 @@ impl Sync {
                 self.handouts.pop_front();
             }
             for watcher in slice {
-                let Some(link) = self.catch_up.link_mut(watcher) else { continue };
+                let Some(link) = self.catch_up.link_mut(watcher) else {
+                    continue;
+                };
                 match link.deliver(&batch, share) {
                     Sent::Sent => self.await_delivery(watcher),
                     Sent::Full => {
                         let entry = self.catch_up.remove(watcher);
-                        victims.extend(entry.map(|entry| (entry, Owed::Events(Arc::clone(&batch)))));
+                        victims
+                            .extend(entry.map(|entry| (entry, Owed::Events(Arc::clone(&batch)))));
                     }
                     Sent::Gone => drop(self.catch_up.remove(watcher)),
                 }
@@ -196,7 +247,9 @@ impl Sync {
 
     /// One delivery is outstanding: its guard tells when it is handled (L3).
     fn await_delivery(&mut self, watcher: WatcherId) {
-        let Some(entry) = self.catch_up.get(watcher) else { return };
+        let Some(entry) = self.catch_up.get(watcher) else {
+            return;
+        };
         let shared = &entry.link.shared;
         shared.want(WantedBy::Sync);
         // Handled before the wish was placed: nobody would tell.
@@ -230,7 +283,11 @@ impl Sync {
             ReadError::Refused(_) | ReadError::Failed(_) => {
                 log::error!("history cannot be read, and the streams that need it end: {error}");
                 for entry in self.catch_up.take_all() {
-                    entry.link.shared.stream.end(StreamEnd::Unavailable("history cannot be read"));
+                    entry
+                        .link
+                        .shared
+                        .stream
+                        .end(StreamEnd::Unavailable("history cannot be read"));
                 }
             }
         }
@@ -280,7 +337,9 @@ impl Handler<Roomy> for Sync {
     type Result = ();
 
     fn handle(&mut self, roomy: Roomy, ctx: &mut Self::Context) {
-        let Roomy::Watcher(watcher) = roomy else { return };
+        let Roomy::Watcher(watcher) = roomy else {
+            return;
+        };
         self.catch_up.delivered(watcher);
         self.advance(ctx);
     }
@@ -290,7 +349,12 @@ impl Handler<Inspect> for Sync {
     type Result = Inspection;
 
     fn handle(&mut self, _inspect: Inspect, _ctx: &mut Self::Context) -> Inspection {
-        Inspection::Sync { unsynced: self.catch_up.len() }
+        let (stretches_read, picks_read) = (self.stretches_read, self.picks_read);
+        Inspection::Sync {
+            unsynced: self.catch_up.len(),
+            stretches_read,
+            picks_read,
+        }
     }
 }
 
@@ -300,23 +364,40 @@ impl Handler<Read> for Sync {
     fn handle(&mut self, read: Read, ctx: &mut Self::Context) {
         self.reading = false;
         match read {
-            Read::Stretch { from, read: Ok(stretch) } => {
+            Read::Stretch {
+                from,
+                read: Ok(stretch),
+            } => {
                 self.take_out_compacted();
                 self.absorb(&stretch.commits, from..stretch.next, ctx);
             }
-            Read::Picked { pick, read: Ok(commits) } => {
+            Read::Picked {
+                pick,
+                read: Ok(commits),
+            } => {
                 self.take_out_compacted();
                 let handouts = self.catch_up.absorb_pick(&pick, &commits, pick.next);
                 self.hand_out(handouts, ctx);
             }
-            Read::PrevFilled { handouts, read: Ok(()) } => self.handouts.extend(handouts),
-            Read::Stretch { read: Err(error), .. } | Read::Picked { read: Err(error), .. } => {
+            Read::PrevFilled {
+                handouts,
+                read: Ok(()),
+            } => self.handouts.extend(handouts),
+            Read::Stretch {
+                read: Err(error), ..
+            }
+            | Read::Picked {
+                read: Err(error), ..
+            } => {
                 self.read_failed(&error);
                 if matches!(error, ReadError::Busy) {
                     return;
                 }
             }
-            Read::PrevFilled { handouts, read: Err(error) } => {
+            Read::PrevFilled {
+                handouts,
+                read: Err(error),
+            } => {
                 if matches!(error, ReadError::Busy) {
                     // Their positions already stand behind the events, so these have to be delivered, and in full.
                     self.hand_out(handouts.into(), ctx);

@@ -36,7 +36,13 @@ impl VictimRetry {
     pub(crate) fn new(worker: Arc<Worker>, epoch: u64) -> Self {
         let tripwire = Tripwire::new(Role::VictimRetry, worker.number, epoch, &worker.shared);
         let victims = Victims::new(worker.limits().pinned_bytes_max);
-        Self { victims, looked: None, worker, epoch, tripwire }
+        Self {
+            victims,
+            looked: None,
+            worker,
+            epoch,
+            tripwire,
+        }
     }
 
     /// Tries to give a victim what it is owed; gives the entry back when it may return to the group.
@@ -59,7 +65,10 @@ impl VictimRetry {
     }
 
     fn retry_all(&mut self, watchers: Vec<WatcherId>) {
-        let entries: Vec<_> = watchers.into_iter().filter_map(|watcher| self.retry(watcher)).collect();
+        let entries: Vec<_> = watchers
+            .into_iter()
+            .filter_map(|watcher| self.retry(watcher))
+            .collect();
         if !entries.is_empty() {
             self.worker.tell_group(Drained { entries });
         }
@@ -69,7 +78,9 @@ impl VictimRetry {
     fn of_stream(&self, stream: StreamId) -> Vec<WatcherId> {
         let all = self.victims.ids_after(None, usize::MAX).into_iter();
         let of_stream = |id: &WatcherId| {
-            self.victims.get(*id).is_some_and(|victim| victim.entry.link.shared.stream.id == stream)
+            self.victims
+                .get(*id)
+                .is_some_and(|victim| victim.entry.link.shared.stream.id == stream)
         };
         all.filter(of_stream).collect()
     }
@@ -124,7 +135,10 @@ impl Handler<Inspect> for VictimRetry {
     type Result = Inspection;
 
     fn handle(&mut self, _inspect: Inspect, _ctx: &mut Self::Context) -> Inspection {
-        Inspection::VictimRetry { victims: self.victims.len(), pinned_bytes: self.victims.bytes() }
+        Inspection::VictimRetry {
+            victims: self.victims.len(),
+            pinned_bytes: self.victims.bytes(),
+        }
     }
 }
 
@@ -137,7 +151,11 @@ impl Handler<RetryTick> for VictimRetry {
         }
         let slice = self.worker.limits().entries_per_slice_max.max(1);
         let watchers = self.victims.ids_after(self.looked, slice);
-        self.looked = if watchers.len() < slice { None } else { watchers.last().copied() };
+        self.looked = if watchers.len() < slice {
+            None
+        } else {
+            watchers.last().copied()
+        };
         self.retry_all(watchers);
     }
 }

@@ -51,7 +51,11 @@ impl WatchCreate {
 
     fn class(&self) -> Arc<WatchClass> {
         let (range, filters, prev_kv) = (self.range.clone(), self.filters, self.prev_kv);
-        Arc::new(WatchClass { range, filters, prev_kv })
+        Arc::new(WatchClass {
+            range,
+            filters,
+            prev_kv,
+        })
     }
 
     fn start(&self) -> Option<Revision> {
@@ -76,12 +80,25 @@ impl WatchStream {
         let stream = StreamState::new(id, Arc::clone(worker), Some(Arc::clone(&outbox)));
         worker.adopt(&stream);
         let reader = OutboxReader::new(Arc::clone(&outbox), Box::new(Arc::clone(&stream)));
-        (Self { stream, outbox, next_id: 0 }, reader)
+        (
+            Self {
+                stream,
+                outbox,
+                next_id: 0,
+            },
+            reader,
+        )
     }
 
     /// The stream's outbox.
     pub fn outbox(&self) -> &Arc<Outbox> {
         &self.outbox
+    }
+
+    /// What the actors share about the stream, for their tests.
+    #[cfg(test)]
+    pub(crate) fn state_for_test(&self) -> Arc<StreamState> {
+        Arc::clone(&self.stream)
     }
 
     /// Creates a watch; returns when the outcome is in the outbox.
@@ -112,39 +129,68 @@ impl WatchStream {
             chosen => chosen,
         };
         if watches.len() >= limits.watches_per_stream_max {
-            return Err(WatchRejection::TooManyWatches { max: limits.watches_per_stream_max });
+            return Err(WatchRejection::TooManyWatches {
+                max: limits.watches_per_stream_max,
+            });
         }
         if worker.shared.watches.load(Ordering::Acquire) >= limits.watches_max {
-            return Err(WatchRejection::TooManyWatches { max: limits.watches_max });
+            return Err(WatchRejection::TooManyWatches {
+                max: limits.watches_max,
+            });
         }
         if create.watch_id == WatchId::AUTO {
             self.next_id += 1;
         }
         let id = WatcherId(worker.next_number());
-        let shared = LinkState::new((id, watch_id), Arc::clone(&self.stream), create.progress_notify, create.prev_kv);
-        let watcher = Watcher::new(create.fragment, Arc::clone(&shared), Arc::clone(&self.outbox));
-        let recipient: Recipient<ToWatcher> = SlimContext::start(watcher, limits.mailbox_messages_max).recipient();
+        let shared = LinkState::new(
+            (id, watch_id),
+            Arc::clone(&self.stream),
+            create.progress_notify,
+            create.prev_kv,
+        );
+        let watcher = Watcher::new(
+            create.fragment,
+            Arc::clone(&shared),
+            Arc::clone(&self.outbox),
+        );
+        let recipient: Recipient<ToWatcher> =
+            SlimContext::start(watcher, limits.mailbox_messages_max).recipient();
         let address = recipient.downgrade();
         let start = create.start();
-        let live = LiveWatch { shared: Arc::clone(&shared), start: start.unwrap_or_default(), address };
+        let live = LiveWatch {
+            shared: Arc::clone(&shared),
+            start: start.unwrap_or_default(),
+            address,
+        };
         watches.insert(watch_id, live);
         drop(watches);
         let link = Link::new(recipient, shared);
         // The group decides where the watch begins.
-        let entry = Entry { id, class: create.class(), next_revision: Revision::default(), link };
+        let entry = Entry {
+            id,
+            class: create.class(),
+            next_revision: Revision::default(),
+            link,
+        };
         Ok(Register { entry, start })
     }
 
     async fn register(&self, registration: Register) {
-        let Some(side) = self.stream.worker.watch_side() else { return };
+        let Some(side) = self.stream.worker.watch_side() else {
+            return;
+        };
         // A group that dies meanwhile takes the stream with it, and says so there.
         let _ = side.group.send(registration).await;
     }
 
     /// Cancels a watch; returns when the outcome is in the outbox. An unknown id is passed over in silence, as in etcd.
     pub async fn cancel(&mut self, watch_id: WatchId) {
-        let Some(live) = self.stream.watches().get(&watch_id).cloned() else { return };
-        let Some(watcher) = live.address.upgrade() else { return };
+        let Some(live) = self.stream.watches().get(&watch_id).cloned() else {
+            return;
+        };
+        let Some(watcher) = live.address.upgrade() else {
+            return;
+        };
         live.shared.cancelled.store(true, Ordering::Release);
         self.stream.cancellation.notify_waiters();
         // A watcher that has just stopped by itself has said why.
@@ -153,8 +199,12 @@ impl WatchStream {
 
     /// Asks how far the whole stream has come.
     pub async fn request_progress(&mut self) {
-        let Some(side) = self.stream.worker.watch_side() else { return };
-        let request = RequestProgress { stream: Arc::clone(&self.stream) };
+        let Some(side) = self.stream.worker.watch_side() else {
+            return;
+        };
+        let request = RequestProgress {
+            stream: Arc::clone(&self.stream),
+        };
         let _ = side.group.send(request).await;
     }
 }

@@ -26,7 +26,11 @@ pub(crate) struct Watcher {
 impl Watcher {
     /// A watcher that has not started.
     pub(crate) fn new(fragment: bool, shared: Arc<LinkState>, outbox: Arc<Outbox>) -> Self {
-        Self { fragment, shared, outbox }
+        Self {
+            fragment,
+            shared,
+            outbox,
+        }
     }
 
     fn is_cancelled(&self) -> bool {
@@ -67,7 +71,12 @@ impl Watcher {
 
     fn push(&self, batch: Arc<Batch>, room: Room) {
         let (watch_id, fragment) = (self.shared.watch_id, self.fragment);
-        self.outbox.push(StreamItem::Events { watch_id, batch, fragment, room });
+        self.outbox.push(StreamItem::Events {
+            watch_id,
+            batch,
+            fragment,
+            room,
+        });
     }
 }
 
@@ -97,11 +106,16 @@ impl Actor for Watcher {
             return;
         }
         let mut watches = stream.watches();
-        if watches.get(&self.shared.watch_id).is_some_and(|live| live.shared.watcher == self.shared.watcher) {
+        if watches
+            .get(&self.shared.watch_id)
+            .is_some_and(|live| live.shared.watcher == self.shared.watcher)
+        {
             watches.remove(&self.shared.watch_id);
         }
         drop(watches);
-        stream.worker.tell_group(Forget::Watcher(self.shared.watcher));
+        stream
+            .worker
+            .tell_group(Forget::Watcher(self.shared.watcher));
     }
 }
 
@@ -111,19 +125,27 @@ impl Handler<ToWatcher> for Watcher {
     fn handle(&mut self, message: ToWatcher, ctx: &mut Self::Context) {
         let watch_id = self.shared.watch_id;
         match message {
-            ToWatcher::Created { revision } => self.outbox.push(StreamItem::Created { watch_id, revision }),
+            ToWatcher::Created { revision } => {
+                self.outbox.push(StreamItem::Created { watch_id, revision })
+            }
             ToWatcher::Events(delivery) => self.events(delivery, ctx),
-            ToWatcher::Progress { revision } => self.outbox.push(StreamItem::Progress { watch_id, revision }),
+            ToWatcher::Progress { revision } => self
+                .outbox
+                .push(StreamItem::Progress { watch_id, revision }),
             ToWatcher::Compacted { compact_revision } => {
                 // After a cancel the client waits for `canceled`, and that message is on its way.
                 if !self.is_cancelled() {
-                    self.outbox.push(StreamItem::Compacted { watch_id, compact_revision });
+                    self.outbox.push(StreamItem::Compacted {
+                        watch_id,
+                        compact_revision,
+                    });
                     ctx.stop();
                 }
             }
             ToWatcher::Cancelled => {
                 let revision = self.shared.stream.worker.revision();
-                self.outbox.push(StreamItem::Canceled { watch_id, revision });
+                self.outbox
+                    .push(StreamItem::Canceled { watch_id, revision });
                 ctx.stop();
             }
         }

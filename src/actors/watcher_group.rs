@@ -110,7 +110,11 @@ impl WatcherGroup {
             return true;
         }
         if !self.returning.is_empty() {
-            let slice = self.worker.limits().entries_per_slice_max.min(self.returning.len());
+            let slice = self
+                .worker
+                .limits()
+                .entries_per_slice_max
+                .min(self.returning.len());
             let entries: Vec<_> = self.returning.drain(..slice).collect();
             for entry in entries {
                 self.take_back(entry);
@@ -141,7 +145,11 @@ impl WatcherGroup {
             self.try_progress(&stream);
         }
         let ring = &self.worker.shared.ring;
-        match ring.read(self.revision(), limits.delivery_bytes_max, limits.revisions_per_batch_max) {
+        match ring.read(
+            self.revision(),
+            limits.delivery_bytes_max,
+            limits.revisions_per_batch_max,
+        ) {
             RingRead::Commits(commits) => self.begin_turn_over(&commits),
             RingRead::Quiet(revision) => self.arrive(revision),
             RingRead::Level => return false,
@@ -151,9 +159,16 @@ impl WatcherGroup {
     }
 
     fn begin_turn_over(&mut self, commits: &[Arc<Commit>]) {
-        let after = commits.last().map_or(self.revision(), |commit| commit.revision);
+        let after = commits
+            .last()
+            .map_or(self.revision(), |commit| commit.revision);
         let matches = self.roster.matching(commits, &self.worker.limits().batch);
-        self.turn = Some(Turn { before: self.revision(), after, matches: matches.into(), cursor: 0 });
+        self.turn = Some(Turn {
+            before: self.revision(),
+            after,
+            matches: matches.into(),
+            cursor: 0,
+        });
     }
 
     /// The ring has lost what comes next: everyone reads it from history (W5).
@@ -183,8 +198,15 @@ impl WatcherGroup {
         let mut budget = self.worker.limits().entries_per_slice_max.max(1);
         let mut leaving = Vec::new();
         while budget > 0 {
-            let Some(matched) = turn.matches.front() else { break };
-            let (from, left) = (turn.cursor, self.roster.class_len(matched.class).saturating_sub(turn.cursor));
+            let Some(matched) = turn.matches.front() else {
+                break;
+            };
+            let (from, left) = (
+                turn.cursor,
+                self.roster
+                    .class_len(matched.class)
+                    .saturating_sub(turn.cursor),
+            );
             if left == 0 {
                 turn.matches.pop_front();
                 turn.cursor = 0;
@@ -194,15 +216,19 @@ impl WatcherGroup {
             let share = from + left;
             let slice = budget.min(left);
             let mut reasons = Vec::new();
-            let taken = self.roster.visit(matched.class, &mut turn.cursor, slice, |entry| {
-                match deliver_turn(entry, matched, (before, after), share) {
-                    None => Visit::Keep,
-                    Some(reason) => {
-                        reasons.push(reason);
-                        Visit::Take
-                    }
-                }
-            });
+            let taken =
+                self.roster.visit(
+                    matched.class,
+                    &mut turn.cursor,
+                    slice,
+                    |entry| match deliver_turn(entry, matched, (before, after), share) {
+                        None => Visit::Keep,
+                        Some(reason) => {
+                            reasons.push(reason);
+                            Visit::Take
+                        }
+                    },
+                );
             budget -= slice;
             leaving.extend(taken.into_iter().zip(reasons));
         }
@@ -264,7 +290,9 @@ impl WatcherGroup {
             return self.send_lagging(vec![entry]);
         };
         entry.next_revision = self.revision().next();
-        let Some(batch) = batches.first() else { return self.join(entry) };
+        let Some(batch) = batches.first() else {
+            return self.join(entry);
+        };
         match entry.link.deliver(batch, 1) {
             Sent::Sent => self.join(entry),
             Sent::Full => {
@@ -282,13 +310,20 @@ impl WatcherGroup {
             return None;
         }
         let after = entry.next_revision.previous();
-        let read = self.worker.shared.ring.read(after, limits.delivery_bytes_max, limits.revisions_per_batch_max);
+        let read = self.worker.shared.ring.read(
+            after,
+            limits.delivery_bytes_max,
+            limits.revisions_per_batch_max,
+        );
         let mut commits = match read {
             RingRead::Commits(commits) => commits,
             RingRead::Quiet(_) | RingRead::Level => return Some(Vec::new()),
             RingRead::Overrun => return None,
         };
-        if commits.last().is_some_and(|commit| commit.revision < self.revision()) {
+        if commits
+            .last()
+            .is_some_and(|commit| commit.revision < self.revision())
+        {
             return None;
         }
         commits.retain(|commit| commit.revision <= self.revision());
@@ -313,7 +348,9 @@ impl WatcherGroup {
     fn register(&mut self, register: Register, reply: Later<Revision>) {
         let Register { mut entry, start } = register;
         let revision = self.revision();
-        if entry.link.try_tell(ToWatcher::Created { revision }) == Sent::Gone || entry.link.is_gone() {
+        if entry.link.try_tell(ToWatcher::Created { revision }) == Sent::Gone
+            || entry.link.is_gone()
+        {
             return reply.reply(revision);
         }
         if entry.link.shared.progress_notify {
@@ -367,12 +404,18 @@ fn deliver_turn(
     }
     let last = matched.batches.len().saturating_sub(1);
     for (index, batch) in matched.batches.iter().enumerate() {
-        let Some(batch) = batch.since(cursor) else { continue };
+        let Some(batch) = batch.since(cursor) else {
+            continue;
+        };
         match entry.link.deliver(&batch, share) {
             Sent::Sent => {}
             Sent::Gone => return Some(Leaving::Gone),
             Sent::Full => {
-                entry.next_revision = if index == last { after.next() } else { batch.last().next() };
+                entry.next_revision = if index == last {
+                    after.next()
+                } else {
+                    batch.last().next()
+                };
                 return Some(Leaving::Stalled(Owed::Events(batch)));
             }
         }
@@ -402,7 +445,9 @@ impl Handler<Committed> for WatcherGroup {
 
     fn handle(&mut self, _committed: Committed, ctx: &mut Self::Context) {
         // Cleared before the ring is read: a commit after this tells again (W2).
-        self.worker.committed_in_flight.store(false, Ordering::SeqCst);
+        self.worker
+            .committed_in_flight
+            .store(false, Ordering::SeqCst);
         self.look_at_the_ring();
         self.advance(ctx);
     }
@@ -482,7 +527,11 @@ impl Handler<Inspect> for WatcherGroup {
 
     fn handle(&mut self, _inspect: Inspect, _ctx: &mut Self::Context) -> Inspection {
         let (synced, held) = (self.roster.len(), self.progress.held());
-        Inspection::WatcherGroup { revision: self.revision(), synced, held }
+        Inspection::WatcherGroup {
+            revision: self.revision(),
+            synced,
+            held,
+        }
     }
 }
 

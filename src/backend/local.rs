@@ -29,7 +29,11 @@ impl Backend for LocalBackend {
 
     fn identity(&self) -> Identity {
         let identity = self.engine.identity();
-        Identity { cluster_id: identity.cluster_id, member_id: identity.member_id, raft_term: RAFT_TERM }
+        Identity {
+            cluster_id: identity.cluster_id,
+            member_id: identity.member_id,
+            raft_term: RAFT_TERM,
+        }
     }
 
     fn revision(&self) -> Revision {
@@ -38,7 +42,11 @@ impl Backend for LocalBackend {
 
     fn status(&self) -> StoreStatus {
         let sizes = self.engine.view().sizes();
-        StoreStatus { revision: self.revision(), disk_bytes: sizes.disk_bytes, live_bytes: sizes.live_bytes }
+        StoreStatus {
+            revision: self.revision(),
+            disk_bytes: sizes.disk_bytes,
+            live_bytes: sizes.live_bytes,
+        }
     }
 
     async fn range(&self, query: RangeQuery) -> Result<(Revision, RangeAnswer), BackendError> {

@@ -10,7 +10,8 @@ mod local;
 
 pub use crate::actors::EngineError as BackendError;
 pub use crate::actors::{
-    Next, Outbox, OutboxLimits, OutboxReader, Room, StreamEnd, StreamItem, WatchCreate, WatchRejection,
+    Next, Outbox, OutboxLimits, OutboxReader, Room, StreamEnd, StreamItem, WatchCreate,
+    WatchRejection,
 };
 
 /// Who answers: the numbers that every response header carries.

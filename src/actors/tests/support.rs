@@ -2,13 +2,16 @@
 
 use crate::actors::outbox::{Next, OutboxReader, StreamItem};
 use crate::actors::protocol::ToWatcher;
+use crate::actors::stream::{LinkState, StreamState};
 use crate::actors::supervision::Worker;
 use crate::actors::watch_stream::{WatchCreate, WatchStream};
 use crate::actors::{Engine, EngineConfig, EngineLimits, Inspection, Placement, Watch};
 use crate::model::{
-    DeleteRange, Event, EventFilters, EventKind, KeyRange, Op, Put, Revision, Txn, WatchId, WatchSpec, Write,
+    DeleteRange, Event, EventFilters, EventKind, KeyRange, Op, Put, Revision, Txn, WatchId,
+    WatchSpec, Write,
 };
 use crate::storage::StorageLimits;
+use crate::watch::Batch;
 use actix::prelude::*;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
@@ -54,7 +57,10 @@ impl TestEngine {
             limits,
             storage,
         };
-        Self { engine: Engine::start(config).await.expect("an engine"), dir }
+        Self {
+            engine: Engine::start(config).await.expect("an engine"),
+            dir,
+        }
     }
 
     /// The same store, opened again.
@@ -69,35 +75,68 @@ impl TestEngine {
             limits,
             storage: StorageLimits::default(),
         };
-        Self { engine: Engine::start(config).await.expect("an engine"), dir }
+        Self {
+            engine: Engine::start(config).await.expect("an engine"),
+            dir,
+        }
     }
 
     pub(super) async fn put(&self, key: &str, value: &str) -> Revision {
-        self.engine.put(key.to_owned(), value.to_owned()).await.expect("a put")
+        self.engine
+            .put(key.to_owned(), value.to_owned())
+            .await
+            .expect("a put")
     }
 
     pub(super) async fn delete(&self, key: &str) -> Revision {
-        let delete = DeleteRange { range: KeyRange::single(key.to_owned()), prev_kv: false };
-        self.engine.write(Write::Delete(delete)).await.expect("a delete").revision
+        let delete = DeleteRange {
+            range: KeyRange::single(key.to_owned()),
+            prev_kv: false,
+        };
+        self.engine
+            .write(Write::Delete(delete))
+            .await
+            .expect("a delete")
+            .revision
     }
 
     /// One transaction that puts all these keys.
     pub(super) async fn put_all(&self, keys: &[&str]) -> Revision {
-        let put = |key: &&str| Op::Put(Put { key: (*key).to_owned().into(), ..Put::default() });
-        let txn = Txn { success: keys.iter().map(put).collect(), ..Txn::default() };
-        self.engine.write(Write::Txn(txn)).await.expect("a txn").revision
+        let put = |key: &&str| {
+            Op::Put(Put {
+                key: (*key).to_owned().into(),
+                ..Put::default()
+            })
+        };
+        let txn = Txn {
+            success: keys.iter().map(put).collect(),
+            ..Txn::default()
+        };
+        self.engine
+            .write(Write::Txn(txn))
+            .await
+            .expect("a txn")
+            .revision
     }
 
     pub(super) fn worker(&self) -> Arc<Worker> {
-        self.engine.worker_for_test(0)
+        self.engine.worker_for_test(0).expect("a worker")
     }
 
     /// An actor of the application's own that watches.
     pub(super) async fn watch(&self, spec: WatchSpec, capacity: usize) -> TestWatch {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (gate, open) = watch::channel(true);
-        let actor = Taker { seen: Arc::clone(&seen), open, capacity };
-        let watch = self.engine.watch(spec, actor.start().recipient()).await.expect("a watch");
+        let actor = Taker {
+            seen: Arc::clone(&seen),
+            open,
+            capacity,
+        };
+        let watch = self
+            .engine
+            .watch(spec, actor.start().recipient())
+            .await
+            .expect("a watch");
         TestWatch { seen, gate, watch }
     }
 
@@ -105,6 +144,20 @@ impl TestEngine {
     pub(super) fn stream(&self) -> TestStream {
         let (control, reader) = self.engine.open_stream(0).expect("a stream");
         TestStream { control, reader }
+    }
+
+    /// How often history was read from the disk, by stretches and by revision numbers.
+    pub(super) async fn reads(&self) -> (u64, u64) {
+        let states = self.engine.inspect().await;
+        let reads = states.iter().find_map(|state| match state {
+            Inspection::Sync {
+                stretches_read,
+                picks_read,
+                ..
+            } => Some((*stretches_read, *picks_read)),
+            _ => None,
+        });
+        reads.expect("a Sync")
     }
 
     pub(super) async fn synced(&self) -> usize {
@@ -117,7 +170,7 @@ impl TestEngine {
         for state in self.engine.inspect().await {
             match state {
                 Inspection::WatcherGroup { synced, held, .. } => counts.0 += synced + held,
-                Inspection::Sync { unsynced } => counts.1 += unsynced,
+                Inspection::Sync { unsynced, .. } => counts.1 += unsynced,
                 Inspection::VictimRetry { victims, .. } => counts.2 += victims,
                 Inspection::Store { .. } => {}
             }
@@ -147,7 +200,11 @@ pub(super) struct Seen {
 impl Seen {
     fn of(event: &Event, with_prev: bool) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let prev = if with_prev { event.prev().flatten() } else { None };
+        let prev = if with_prev {
+            event.prev().flatten()
+        } else {
+            None
+        };
         Self {
             revision: event.kv.mod_revision.0,
             kind: event.kind,
@@ -188,7 +245,9 @@ impl Handler<ToWatcher> for Taker {
     fn handle(&mut self, message: ToWatcher, ctx: &mut Self::Context) {
         let got = match &message {
             ToWatcher::Created { revision } => Got::Created(revision.0),
-            ToWatcher::Events(delivery) => Got::Events(seen_of(delivery.batch.events(), delivery.batch.with_prev())),
+            ToWatcher::Events(delivery) => {
+                Got::Events(seen_of(delivery.batch.events(), delivery.batch.with_prev()))
+            }
             ToWatcher::Progress { revision } => Got::Progress(revision.0),
             ToWatcher::Compacted { compact_revision } => Got::Compacted(compact_revision.0),
             ToWatcher::Cancelled => Got::Cancelled,
@@ -205,7 +264,10 @@ impl Handler<ToWatcher> for Taker {
 }
 
 fn seen_of(events: &[Arc<Event>], with_prev: bool) -> Vec<Seen> {
-    events.iter().map(|event| Seen::of(event, with_prev)).collect()
+    events
+        .iter()
+        .map(|event| Seen::of(event, with_prev))
+        .collect()
 }
 
 /// A watch of the application's own, as the test sees it.
@@ -236,6 +298,17 @@ impl TestWatch {
         events.flatten().collect()
     }
 
+    /// What the actors share about it.
+    pub(super) fn shared(&self) -> Arc<LinkState> {
+        self.watch.live_for_test().expect("a live watch").shared
+    }
+
+    /// Puts a message of the test's own in its mailbox.
+    pub(super) fn push(&self, message: ToWatcher) {
+        let live = self.watch.live_for_test().expect("a live watch");
+        live.address.upgrade().expect("an actor").do_send(message);
+    }
+
     pub(super) fn revisions(&self) -> Vec<i64> {
         self.events().iter().map(|seen| seen.revision).collect()
     }
@@ -253,6 +326,16 @@ pub(super) enum Response {
     End(crate::actors::StreamEnd),
 }
 
+impl Response {
+    /// The revisions of its events.
+    pub(super) fn revisions(&self) -> Vec<i64> {
+        match self {
+            Self::Events(_, events) => events.iter().map(|seen| seen.revision).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
 /// A watch stream driven by hand.
 pub(super) struct TestStream {
     pub(super) control: WatchStream,
@@ -260,6 +343,22 @@ pub(super) struct TestStream {
 }
 
 impl TestStream {
+    /// The batches that are in the outbox now.
+    pub(super) async fn batches(&mut self) -> Vec<Arc<Batch>> {
+        let mut batches = Vec::new();
+        loop {
+            let next = poll_fn(|cx| match self.reader.poll_next(cx) {
+                Poll::Ready(next) => Poll::Ready(Some(next)),
+                Poll::Pending => Poll::Ready(None),
+            });
+            match next.await {
+                Some(Next::Item(StreamItem::Events { batch, .. })) => batches.push(batch),
+                Some(Next::Item(_)) => {}
+                Some(Next::End(_)) | None => return batches,
+            }
+        }
+    }
+
     pub(super) async fn create(&mut self, create: WatchCreate) {
         self.control.create(create).await;
     }
@@ -277,6 +376,24 @@ impl TestStream {
         responses
     }
 
+    /// What the actors share about the stream.
+    pub(super) fn state(&self) -> Arc<StreamState> {
+        self.control.state_for_test()
+    }
+
+    /// Reads on until nothing more comes.
+    pub(super) async fn read_all(&mut self) -> Vec<Response> {
+        let mut responses = Vec::new();
+        loop {
+            settle().await;
+            let more = self.drain().await;
+            if more.is_empty() {
+                return responses;
+            }
+            responses.extend(more);
+        }
+    }
+
     /// The next response, if there is one now.
     pub(super) async fn try_next(&mut self) -> Option<Response> {
         let next = poll_fn(|cx| match self.reader.poll_next(cx) {
@@ -286,16 +403,21 @@ impl TestStream {
         Some(match next.await? {
             Next::End(end) => Response::End(end),
             Next::Item(item) => match item {
-                StreamItem::Created { watch_id, revision } => Response::Created(watch_id.0, revision.0),
+                StreamItem::Created { watch_id, revision } => {
+                    Response::Created(watch_id.0, revision.0)
+                }
                 StreamItem::Rejected { reason, .. } => Response::Rejected(reason),
-                StreamItem::Events { watch_id, batch, .. } => {
-                    Response::Events(watch_id.0, seen_of(batch.events(), batch.with_prev()))
+                StreamItem::Events {
+                    watch_id, batch, ..
+                } => Response::Events(watch_id.0, seen_of(batch.events(), batch.with_prev())),
+                StreamItem::Progress { watch_id, revision } => {
+                    Response::Progress(watch_id.0, revision.0)
                 }
-                StreamItem::Progress { watch_id, revision } => Response::Progress(watch_id.0, revision.0),
                 StreamItem::Canceled { watch_id, .. } => Response::Canceled(watch_id.0),
-                StreamItem::Compacted { watch_id, compact_revision } => {
-                    Response::Compacted(watch_id.0, compact_revision.0)
-                }
+                StreamItem::Compacted {
+                    watch_id,
+                    compact_revision,
+                } => Response::Compacted(watch_id.0, compact_revision.0),
             },
         })
     }
@@ -316,7 +438,10 @@ pub(super) fn create(range: KeyRange, start_revision: i64) -> WatchCreate {
 
 /// A spec for everything, from a revision on.
 pub(super) fn everything_from(start: i64) -> WatchSpec {
-    WatchSpec::new(KeyRange::everything(), (start > 0).then_some(Revision(start)))
+    WatchSpec::new(
+        KeyRange::everything(),
+        (start > 0).then_some(Revision(start)),
+    )
 }
 
 /// Revisions as a list.

@@ -11,7 +11,8 @@ mod meta;
 pub(crate) use block::{Block, BlockBuilder, RECORD_OVERHEAD_BYTES, RecordRef, piece_count};
 
 pub(crate) use marks::{decode_marks, encode_marks};
-pub(crate) use meta::{CompactionState, Identity, decode_compaction, decode_identity};
+pub use meta::Identity;
+pub(crate) use meta::{CompactionState, decode_compaction, decode_identity};
 pub(crate) use meta::{encode_compaction, encode_identity};
 
 use super::StorageError;
