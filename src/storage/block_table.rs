@@ -28,16 +28,6 @@ pub(crate) struct BlockTable {
 }
 
 impl BlockTable {
-    /// How many blocks there are.
-    pub(crate) fn len(&self) -> usize {
-        self.blocks.len()
-    }
-
-    /// True when there is none.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.blocks.is_empty()
-    }
-
     /// Adds a block or replaces what is known of it.
     pub(crate) fn insert(&mut self, place: Place, stat: BlockStat) {
         self.blocks.insert(place, stat);

@@ -24,16 +24,6 @@ pub(crate) enum Change {
     Remove(Vec<u8>),
 }
 
-impl Change {
-    /// Bytes of key and value.
-    pub(crate) fn bytes(&self) -> usize {
-        match self {
-            Self::Put(key, value) => key.len() + value.len(),
-            Self::Remove(key) => key.len(),
-        }
-    }
-}
-
 /// Bytes that came from the disk.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Stored(sled::IVec);

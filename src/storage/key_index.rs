@@ -74,16 +74,6 @@ pub(crate) struct KeyIndex {
 }
 
 impl KeyIndex {
-    /// How many keys it holds, deleted ones that are not compacted included.
-    pub(crate) fn len(&self) -> usize {
-        self.keys.len()
-    }
-
-    /// True when it holds no key.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.keys.is_empty()
-    }
-
     /// What the changes it holds take on disk, in bytes.
     pub(crate) fn live_bytes(&self) -> u64 {
         self.live_bytes

@@ -103,11 +103,6 @@ impl Default for BlockBuilder {
 }
 
 impl BlockBuilder {
-    /// True while it holds no record.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.starts.is_empty()
-    }
-
     /// How many records it holds.
     pub(crate) fn records(&self) -> u32 {
         to_u32(self.starts.len())

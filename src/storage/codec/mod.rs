@@ -8,10 +8,12 @@ mod block;
 mod marks;
 mod meta;
 
+pub use meta::Identity;
+
 pub(crate) use block::{Block, BlockBuilder, RECORD_OVERHEAD_BYTES, RecordRef, piece_count};
 
 pub(crate) use marks::{decode_marks, encode_marks};
-pub(crate) use meta::{CompactionState, Identity, decode_compaction, decode_identity};
+pub(crate) use meta::{CompactionState, decode_compaction, decode_identity};
 pub(crate) use meta::{encode_compaction, encode_identity};
 
 use super::StorageError;
@@ -21,8 +23,6 @@ use crate::model::Revision;
 const TAG_BLOCK: u8 = b'r';
 /// First byte of the key of the dead marks of a block.
 const TAG_MARKS: u8 = b'd';
-/// First byte of the key of everything else.
-const TAG_META: u8 = b'm';
 /// Tag, main and sub revision.
 const ID_BYTES: usize = 13;
 
