@@ -22,6 +22,10 @@ mod recovery;
 mod selection;
 mod session;
 mod space;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 mod txn;
 mod value_cache;
 

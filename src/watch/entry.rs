@@ -1,6 +1,6 @@
 //! One watcher as the engine sees it: who it is, what it wants, and how far it has been served.
 //!
-//! An entry is not `Clone`: it lives in exactly one place (a roster, Sync's list, VictimRetry's list, or a message
+//! An entry is not `Clone`: it lives in exactly one place (a roster, Sync's list, `VictimRetry`'s list, or a message
 //! between them), and that place alone may deliver to it. There are no flags to disagree with.
 
 use crate::model::{Revision, WatchClass};
