@@ -3,11 +3,12 @@
 //! It says where a change is found and which blocks are worth rewriting; it never touches the disk itself.
 
 use super::codec::Place;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
 /// One block: 16 bytes beside its place.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BlockStat {
     /// How many records it holds.
     pub records: u32,

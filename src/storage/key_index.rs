@@ -5,13 +5,14 @@
 use super::codec::{Place, RECORD_OVERHEAD_BYTES};
 use crate::model::{KeyRange, Revision};
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::collections::btree_map;
 use std::ops::Bound;
 
 /// One change of one key: 32 bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Slot {
     /// The revision of the change.
     pub main: Revision,

@@ -220,7 +220,7 @@ impl Store {
     }
 
     pub(crate) fn try_on(disk: MemoryDisk, limits: StorageLimits) -> Result<Self, StorageError> {
-        let (writer, view) = open_on(Arc::new(disk.clone()), limits, Readers::Inline)?;
+        let (writer, view) = open_on(Arc::new(disk.clone()), None, limits, Readers::Inline)?;
         Ok(Self { disk, writer, view })
     }
 
