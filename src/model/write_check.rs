@@ -101,9 +101,10 @@ impl Txn {
 }
 
 fn check_key(range: &KeyRange) -> Result<(), Refusal> {
-    match range.start.is_empty() {
-        true => Err(Refusal::EmptyKey),
-        false => Ok(()),
+    if range.start.is_empty() {
+        Err(Refusal::EmptyKey)
+    } else {
+        Ok(())
     }
 }
 

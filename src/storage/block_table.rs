@@ -3,11 +3,12 @@
 //! It says where a change is found and which blocks are worth rewriting; it never touches the disk itself.
 
 use super::codec::Place;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
 /// One block: 16 bytes beside its place.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BlockStat {
     /// How many records it holds.
     pub records: u32,
@@ -28,16 +29,6 @@ pub(crate) struct BlockTable {
 }
 
 impl BlockTable {
-    /// How many blocks there are.
-    pub(crate) fn len(&self) -> usize {
-        self.blocks.len()
-    }
-
-    /// True when there is none.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.blocks.is_empty()
-    }
-
     /// Adds a block or replaces what is known of it.
     pub(crate) fn insert(&mut self, place: Place, stat: BlockStat) {
         self.blocks.insert(place, stat);

@@ -66,9 +66,14 @@ impl Compactor {
         Self { state, pass: None }
     }
 
-    /// How far compaction has come.
-    pub(crate) fn state(&self) -> CompactionState {
-        self.state
+    /// How many batches compaction has written in all.
+    pub(crate) fn steps(&self) -> u64 {
+        self.state.steps
+    }
+
+    /// True when nothing is left to do.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.pass.is_none() && self.state.scheduled <= self.state.finished
     }
 
     /// Schedules a compaction durably, then tells the readers; its records go in later steps (L6).
@@ -83,7 +88,7 @@ impl Compactor {
     pub(crate) fn step(&mut self, core: &Core) -> Result<CompactionStep, StorageError> {
         let scheduled = self.state.scheduled;
         let Some(pass) = &mut self.pass else {
-            if scheduled <= self.state.finished {
+            if self.is_idle() {
                 return Ok(CompactionStep::Idle);
             }
             // A revision that is scheduled while a pass runs gets a pass of its own, or endless requests would keep

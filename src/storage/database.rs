@@ -24,19 +24,16 @@ pub(crate) enum Change {
     Remove(Vec<u8>),
 }
 
-impl Change {
-    /// Bytes of key and value.
-    pub(crate) fn bytes(&self) -> usize {
-        match self {
-            Self::Put(key, value) => key.len() + value.len(),
-            Self::Remove(key) => key.len(),
-        }
-    }
-}
-
 /// Bytes that came from the disk.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Stored(sled::IVec);
+
+#[cfg(test)]
+impl From<&[u8]> for Stored {
+    fn from(bytes: &[u8]) -> Self {
+        Self(sled::IVec::from(bytes))
+    }
+}
 
 impl AsRef<[u8]> for Stored {
     fn as_ref(&self) -> &[u8] {
@@ -102,9 +99,10 @@ impl SledDatabase {
         sync_directory(dir)?;
         if let Some(parent) = dir.parent() {
             // The parent of a bare name is the empty path, which no system opens.
-            let parent = match parent.as_os_str().is_empty() {
-                true => Path::new("."),
-                false => parent,
+            let parent = if parent.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                parent
             };
             sync_directory(parent)?;
         }

@@ -70,14 +70,14 @@ impl<'a> GroupWriter<'a> {
         let limits = &self.core.limits;
         let block_bytes_max = limits.block_bytes_max.min(limits.record_bytes_max);
         let open = self.batch.last_mut();
-        match open.filter(|(_, block)| block.bytes_with(kv) <= block_bytes_max) {
-            Some((_, block)) => block.push(place.sub, kv),
-            None => {
-                let mut block = BlockBuilder::default();
-                block.push(place.sub, kv)?;
-                self.batch.push((place, block));
-                Ok(())
-            }
+        if let Some((_, block)) = open.filter(|(_, block)| block.bytes_with(kv) <= block_bytes_max)
+        {
+            block.push(place.sub, kv)
+        } else {
+            let mut block = BlockBuilder::default();
+            block.push(place.sub, kv)?;
+            self.batch.push((place, block));
+            Ok(())
         }
     }
 

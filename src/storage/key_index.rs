@@ -5,13 +5,14 @@
 use super::codec::{Place, RECORD_OVERHEAD_BYTES};
 use crate::model::{KeyRange, Revision};
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::collections::btree_map;
 use std::ops::Bound;
 
 /// One change of one key: 32 bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Slot {
     /// The revision of the change.
     pub main: Revision,
@@ -74,16 +75,6 @@ pub(crate) struct KeyIndex {
 }
 
 impl KeyIndex {
-    /// How many keys it holds, deleted ones that are not compacted included.
-    pub(crate) fn len(&self) -> usize {
-        self.keys.len()
-    }
-
-    /// True when it holds no key.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.keys.is_empty()
-    }
-
     /// What the changes it holds take on disk, in bytes.
     pub(crate) fn live_bytes(&self) -> u64 {
         self.live_bytes

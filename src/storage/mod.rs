@@ -4,6 +4,7 @@
 //! `codec` alone knows the bytes, `database` alone names the engine; `docs/storage-format.md` draws what lies on disk.
 
 mod block_table;
+mod checkpoint;
 mod codec;
 mod compaction;
 mod core;
@@ -22,6 +23,10 @@ mod recovery;
 mod selection;
 mod session;
 mod space;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 mod txn;
 mod value_cache;
 
@@ -34,6 +39,7 @@ pub use limits::{Readers, StorageLimits};
 pub use mvcc::Writer;
 pub use read_view::{Done, ReadView, Wanted};
 
+use self::checkpoint::Checkpointer;
 use self::compaction::Compactor;
 use self::core::Core;
 use self::database::{Database, SledDatabase};
@@ -68,21 +74,24 @@ pub fn open(
     readers: Readers,
 ) -> Result<(Writer, ReadView), StorageError> {
     let db = SledDatabase::open(dir, &limits)?;
-    open_on(Arc::new(db), limits, readers)
+    open_on(Arc::new(db), Some(dir), limits, readers)
 }
 
-/// Opens the store on any disk.
+/// Opens the store on any disk; without a directory it keeps no checkpoints.
 fn open_on(
     db: Arc<dyn Database>,
+    dir: Option<&Path>,
     limits: StorageLimits,
     readers: Readers,
 ) -> Result<(Writer, ReadView), StorageError> {
-    let recovered = recovery::recover(db.as_ref())?;
+    let recovered = recovery::recover(db.as_ref(), dir)?;
     let published = (recovered.revision, recovered.compaction.scheduled);
     let core = Core::new(db, limits, recovered.identity, recovered.index, published);
     let core = Arc::new(core);
     let pool = Arc::new(ReaderPool::start(Arc::clone(&core), readers)?);
     let view = ReadView::new(Arc::clone(&core), Arc::clone(&pool));
-    let writer = Writer::new(core, pool, Compactor::new(recovered.compaction))?;
+    let checkpointer = Checkpointer::new(dir, recovered.revision, readers == Readers::Inline);
+    let compactor = Compactor::new(recovered.compaction);
+    let writer = Writer::new(core, pool, compactor, checkpointer)?;
     Ok((writer, view))
 }

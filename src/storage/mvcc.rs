@@ -3,6 +3,7 @@
 //! There is one, and it blocks on the disk. A refused write leaves no trace; an error of the disk is never retried,
 //! and after one the writer refuses everything (D4). Nobody sees a revision before it is durable.
 
+use super::checkpoint::Checkpointer;
 use super::codec::Identity;
 use super::compaction::{CompactionStep, Compactor};
 use super::core::Core;
@@ -25,7 +26,8 @@ pub struct Writer {
     pool: Arc<ReaderPool>,
     overlay: Overlay,
     space: Space,
-    pub(super) compactor: Compactor,
+    compactor: Compactor,
+    checkpointer: Checkpointer,
     /// The first error of the disk: the end of all writing.
     failed: Option<StorageError>,
 }
@@ -35,12 +37,14 @@ impl Writer {
         core: Arc<Core>,
         pool: Arc<ReaderPool>,
         compactor: Compactor,
+        checkpointer: Checkpointer,
     ) -> Result<Self, StorageError> {
         Ok(Self {
             overlay: Overlay::new(core.revision()),
             space: Space::new(core.as_ref())?,
             failed: None,
             compactor,
+            checkpointer,
             core,
             pool,
         })
@@ -129,6 +133,10 @@ impl Writer {
         });
         self.space.written(bytes);
         self.core.measure();
+        if self.compactor.is_idle() {
+            let steps = self.compactor.steps();
+            self.checkpointer.after_commit(&self.core, steps);
+        }
         let commit = |(revision, events)| Arc::new(Commit { revision, events });
         Ok(commits.into_iter().map(commit).collect())
     }
@@ -166,6 +174,7 @@ impl Writer {
         let committed = self.commit();
         self.pool.stop();
         committed?;
+        self.checkpointer.close(&self.core, self.compactor.steps());
         self.core.db.sync()
     }
 

@@ -53,9 +53,10 @@ impl Overlay {
 
     /// The revision that an answer of the transaction that runs carries.
     pub(crate) fn running_revision(&self) -> Revision {
-        match self.open.is_empty() {
-            true => self.revision(),
-            false => self.revision().next(),
+        if self.open.is_empty() {
+            self.revision()
+        } else {
+            self.revision().next()
         }
     }
 
@@ -112,10 +113,10 @@ impl Overlay {
         &'a self,
         range: &KeyRange,
     ) -> impl Iterator<Item = (&'a Bytes, &'a [Slot])> {
-        let bounds = match range.is_empty() {
-            // Bounds that hold nothing and that an ordered map takes.
-            true => (Bound::Excluded(&[][..]), Bound::Included(&[][..])),
-            false => range.bounds(),
+        let bounds = if range.is_empty() {
+            (Bound::Excluded(&[][..]), Bound::Included(&[][..]))
+        } else {
+            range.bounds()
         };
         self.keys
             .range::<[u8], _>(bounds)
@@ -126,9 +127,10 @@ impl Overlay {
     pub(crate) fn value(&self, slot: &Slot) -> Option<&KeyValue> {
         let number = slot.main.0.checked_sub(self.base.0)?.checked_sub(1)?;
         let number = usize::try_from(number).ok()?;
-        let events = match number == self.commits.len() {
-            true => &self.open,
-            false => self.commits.get(number)?,
+        let events = if number == self.commits.len() {
+            &self.open
+        } else {
+            self.commits.get(number)?
         };
         events.get(slot.sub as usize).map(|event| &event.kv)
     }

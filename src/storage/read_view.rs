@@ -57,6 +57,11 @@ impl ReadView {
         Self { core, pool }
     }
 
+    #[cfg(test)]
+    pub(super) fn limits(&self) -> &super::StorageLimits {
+        &self.core.limits
+    }
+
     /// The last published revision.
     pub fn revision(&self) -> Revision {
         self.core.revision()
@@ -94,12 +99,13 @@ impl ReadView {
     /// with `Compacted` when `from` was compacted meanwhile (L6).
     pub fn history(&self, from: Revision, through: Revision, done: Done<Stretch>) {
         let published = self.core.revision();
-        let cached = match from <= through.min(published) {
-            true => history_cached(&self.core, from, through.min(published)),
-            false => Some(Stretch {
+        let cached = if from <= through.min(published) {
+            history_cached(&self.core, from, through.min(published))
+        } else {
+            Some(Stretch {
                 commits: Vec::new(),
                 next: from,
-            }),
+            })
         };
         let compact_revision = self.core.compact_revision();
         match cached {

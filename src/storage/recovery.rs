@@ -5,10 +5,11 @@
 
 use super::StorageError;
 use super::block_table::BlockStat;
+use super::checkpoint;
 use super::codec::{
-    Block, CompactionState, Identity, KEY_COMPACTION, KEY_IDENTITY, Place, block_key,
-    decode_compaction, decode_identity, decode_marks, encode_identity, everything_bounds,
-    marks_bounds, parse_marks_key,
+    Block, CheckpointHead, CompactionState, Identity, KEY_COMPACTION, KEY_IDENTITY, Place,
+    block_key, decode_compaction, decode_identity, decode_marks, encode_identity,
+    everything_bounds, marks_bounds, parse_marks_key,
 };
 use super::core::Index;
 use super::database::{Change, Database, Scan, Stored};
@@ -17,6 +18,7 @@ use super::key_index::Slot;
 use crate::model::Revision;
 use bytes::Bytes;
 use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
 
 /// How many records one batch removes.
 const REMOVED_PER_BATCH: usize = 200;
@@ -35,7 +37,7 @@ pub(crate) struct Recovered {
 }
 
 /// Opens a store, or makes an empty one.
-pub(crate) fn recover(db: &dyn Database) -> Result<Recovered, StorageError> {
+pub(crate) fn recover(db: &dyn Database, dir: Option<&Path>) -> Result<Recovered, StorageError> {
     let identity = match db.get(KEY_IDENTITY)? {
         Some(bytes) => decode_identity(bytes.as_ref())?,
         None => found(db)?,
@@ -47,8 +49,17 @@ pub(crate) fn recover(db: &dyn Database) -> Result<Recovered, StorageError> {
     let floor = Revision::FRESH
         .max(compaction.scheduled)
         .max(compaction.finished);
-    let mut rebuild = Rebuild::new(Index::default(), floor);
-    rebuild.scan(db, Place::default())?;
+    let expected = CheckpointHead {
+        identity,
+        revision: floor,
+        compaction_steps: compaction.steps,
+    };
+    let mut rebuild = match dir.and_then(|dir| checkpoint::load(dir, db, &expected)) {
+        Some((index, revision)) => Rebuild::after(index, revision, floor),
+        None => Rebuild::after(Index::default(), Revision::default(), floor),
+    };
+    let known = rebuild.last.map_or(Revision::default(), |last| last.main);
+    rebuild.scan(db, Place::first_of(known.next()))?;
     rebuild.drop_unfinished(db)?;
     Ok(Recovered {
         identity,
@@ -105,12 +116,16 @@ struct Rebuild {
 }
 
 impl Rebuild {
-    fn new(index: Index, floor: Revision) -> Self {
+    /// Goes on behind a revision whose index is known.
+    fn after(index: Index, known: Revision, floor: Revision) -> Self {
         Self {
             index,
             floor,
-            last: None,
-            complete: floor,
+            last: Some(Place {
+                main: known,
+                sub: u32::MAX,
+            }),
+            complete: floor.max(known),
             unfinished: Vec::new(),
         }
     }

@@ -96,19 +96,21 @@ impl<'a> Selection<'a> {
     }
 
     fn weight(&self, candidate: &Candidate) -> usize {
-        let value = match self.query.keys_only {
-            true => 0,
-            false => candidate.slot.value_bytes as usize,
+        let value = if self.query.keys_only {
+            0
+        } else {
+            candidate.slot.value_bytes as usize
         };
         candidate.key.len() + value
     }
 
     fn check(&self, bytes: usize) -> Result<(), Refusal> {
-        match bytes > self.bytes_max {
-            true => Err(Refusal::AnswerTooLarge {
+        if bytes > self.bytes_max {
+            Err(Refusal::AnswerTooLarge {
                 max: self.bytes_max,
-            }),
-            false => Ok(()),
+            })
+        } else {
+            Ok(())
         }
     }
 
@@ -155,9 +157,10 @@ pub(crate) struct Chosen<'a> {
 impl Chosen<'_> {
     /// The changes whose values have to be read; none when the index alone answers.
     pub(crate) fn slots(&self) -> Vec<Slot> {
-        match self.read {
-            true => self.selection.kept.iter().map(|kept| kept.slot).collect(),
-            false => Vec::new(),
+        if self.read {
+            self.selection.kept.iter().map(|kept| kept.slot).collect()
+        } else {
+            Vec::new()
         }
     }
 
@@ -169,17 +172,12 @@ impl Chosen<'_> {
     /// The answer, from the values of [`Self::slots`]; nothing when one of them is gone.
     pub(crate) fn answer(mut self, fetched: Vec<Option<Arc<KeyValue>>>) -> Option<RangeAnswer> {
         let query = self.selection.query;
-        let mut kvs: Vec<KeyValue> = match self.read {
-            false => self
-                .selection
-                .kept
-                .iter()
-                .map(Candidate::to_key_value)
-                .collect(),
-            true => fetched
-                .into_iter()
-                .map(|kv| kv.map(|kv| KeyValue::clone(&kv)))
-                .collect::<Option<_>>()?,
+        let mut kvs: Vec<KeyValue> = if self.read {
+            let whole = |kv: Option<Arc<KeyValue>>| kv.map(Arc::unwrap_or_clone);
+            fetched.into_iter().map(whole).collect::<Option<_>>()?
+        } else {
+            let known = self.selection.kept.iter().map(Candidate::to_key_value);
+            known.collect()
         };
         if self.by_value {
             kvs.sort_by(|a, b| directed(query, a.value.cmp(&b.value)));
@@ -188,7 +186,9 @@ impl Chosen<'_> {
             kvs.truncate(limit);
         }
         if query.keys_only {
-            kvs.iter_mut().for_each(|kv| kv.value = Bytes::new());
+            for kv in &mut kvs {
+                kv.value = Bytes::new();
+            }
         }
         Some(RangeAnswer {
             kvs,

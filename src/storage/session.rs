@@ -14,6 +14,7 @@ use crate::model::{
     Refusal, Revision,
 };
 use bytes::Bytes;
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 /// Values up to this size are copied out of the request they came in, in bytes: a cached value must not keep a whole
@@ -79,27 +80,18 @@ impl Session<'_> {
         let mut below = index.keys.range(range, None).peekable();
         let mut above = self.overlay.range(range).peekable();
         loop {
-            let (key, newest) = match (below.peek(), above.peek()) {
+            let order = match (below.peek(), above.peek()) {
+                (Some((low, _)), Some((high, _))) => low.cmp(high),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
                 (None, None) => return Ok(()),
-                (Some((low, slots)), high) if high.is_none_or(|(high, _)| low < high) => {
-                    let found = (*low, newest_at(slots, at));
-                    below.next();
-                    found
-                }
-                (low, Some((high, slots))) => {
-                    // The overlay's changes are newer than all of the index's.
-                    let same = low.filter(|(low, _)| low == high);
-                    let under = same.and_then(|(_, slots)| newest_at(slots, at));
-                    let found = (*high, newest_at(slots, at).or(under));
-                    if same.is_some() {
-                        below.next();
-                    }
-                    above.next();
-                    found
-                }
-                (Some(_), None) => return Ok(()),
             };
-            if let Some(slot) = newest.filter(|slot| !slot.is_tombstone()) {
+            let under = below.next_if(|_| order.is_le());
+            let over = above.next_if(|_| order.is_ge());
+            // The overlay's changes are newer than all of the index's.
+            let newest = |(key, slots)| newest_at(slots, at).map(|slot| (key, slot));
+            let found = over.and_then(newest).or_else(|| under.and_then(newest));
+            if let Some((key, slot)) = found.filter(|(_, slot)| !slot.is_tombstone()) {
                 visit(key, slot)?;
             }
         }
@@ -114,9 +106,10 @@ impl Session<'_> {
             .collect();
         let mut fetched = fetch(self.core, &stored)?.into_iter();
         let value = |slot: &Slot| {
-            let found = match slot.main <= self.overlay.base() {
-                true => fetched.next().flatten(),
-                false => self.overlay.value(slot).cloned().map(Arc::new),
+            let found = if slot.main <= self.overlay.base() {
+                fetched.next().flatten()
+            } else {
+                self.overlay.value(slot).cloned().map(Arc::new)
             };
             found.ok_or_else(|| {
                 let at = slot.place().to_string();
@@ -197,9 +190,10 @@ impl Session<'_> {
             slots.push(*slot);
             Ok(())
         })?;
-        let prevs = match delete.prev_kv || self.want_prev {
-            true => self.values(&slots)?,
-            false => Vec::new(),
+        let prevs = if delete.prev_kv || self.want_prev {
+            self.values(&slots)?
+        } else {
+            Vec::new()
         };
         let deleted = i64::try_from(keys.len()).unwrap_or(i64::MAX);
         let mut known = prevs.iter();

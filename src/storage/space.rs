@@ -30,9 +30,10 @@ impl Space {
     pub(crate) fn admit(&mut self, core: &Core, bytes: usize) -> Result<bool, StorageError> {
         self.unchecked_bytes += bytes as u64 + WRITE_BYTES_MIN;
         // While the disk is full nothing is written, so the requests themselves bring the next look, and sooner.
-        let every = match self.low {
-            true => core.limits.free_space_check_bytes / 64,
-            false => core.limits.free_space_check_bytes,
+        let every = if self.low {
+            core.limits.free_space_check_bytes / 64
+        } else {
+            core.limits.free_space_check_bytes
         };
         if self.unchecked_bytes >= every {
             self.check(core)?;

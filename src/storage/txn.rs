@@ -42,9 +42,10 @@ pub(crate) fn plan(session: &Session<'_>, txn: &Txn) -> Result<Plan, StorageErro
 }
 
 fn branch(txn: &Txn, succeeded: bool) -> &[Op] {
-    match succeeded {
-        true => &txn.success,
-        false => &txn.failure,
+    if succeeded {
+        &txn.success
+    } else {
+        &txn.failure
     }
 }
 

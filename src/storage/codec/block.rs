@@ -64,12 +64,12 @@ impl RecordRef<'_> {
     }
 
     /// The same as values of their own: a small value must not keep a block in memory (B2).
-    pub(crate) fn to_key_value(&self) -> KeyValue {
+    pub(crate) fn to_key_value(self) -> KeyValue {
         self.with_key(Bytes::copy_from_slice(self.key))
     }
 
     /// The same, around a key that is already shared.
-    pub(crate) fn with_key(&self, key: Bytes) -> KeyValue {
+    pub(crate) fn with_key(self, key: Bytes) -> KeyValue {
         KeyValue {
             key,
             create_revision: self.create_revision,
@@ -103,11 +103,6 @@ impl Default for BlockBuilder {
 }
 
 impl BlockBuilder {
-    /// True while it holds no record.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.starts.is_empty()
-    }
-
     /// How many records it holds.
     pub(crate) fn records(&self) -> u32 {
         to_u32(self.starts.len())
@@ -228,12 +223,11 @@ impl Block {
     /// Joins the pieces of the block at `place`, all of them and in order, and checks them.
     pub(crate) fn join(place: Place, mut pieces: Vec<Stored>) -> Result<Self, StorageError> {
         let damaged = |reason: &str| StorageError::corrupt(WHAT, place.to_string(), reason);
-        let bytes = match pieces.len() {
-            1 => pieces.pop().map(BlockBytes::One),
-            _ => {
-                let parts: Vec<&[u8]> = pieces.iter().map(AsRef::as_ref).collect();
-                Some(BlockBytes::Joined(parts.concat()))
-            }
+        let bytes = if pieces.len() == 1 {
+            pieces.pop().map(BlockBytes::One)
+        } else {
+            let parts: Vec<&[u8]> = pieces.iter().map(AsRef::as_ref).collect();
+            Some(BlockBytes::Joined(parts.concat()))
         };
         let bytes = bytes.ok_or_else(|| damaged("it has no pieces"))?;
         let all = bytes.all();

@@ -4,26 +4,31 @@
 //! skips, repairs or guesses, and no input makes it panic. `docs/storage-format.md` draws the format.
 
 mod block;
+mod checkpoint;
 
 mod marks;
 mod meta;
 
-pub(crate) use block::{Block, BlockBuilder, RECORD_OVERHEAD_BYTES, RecordRef, piece_count};
-
-pub(crate) use marks::{decode_marks, encode_marks};
 pub use meta::Identity;
+
+pub(crate) use block::{Block, BlockBuilder, RECORD_OVERHEAD_BYTES, RecordRef, piece_count};
+pub(crate) use checkpoint::{CheckpointHead, CheckpointReader, CheckpointWriter, Frame};
+pub(crate) use marks::{decode_marks, encode_marks};
+<<<<<<< HEAD
+pub use meta::Identity;
+=======
+>>>>>>> storage
 pub(crate) use meta::{CompactionState, decode_compaction, decode_identity};
 pub(crate) use meta::{encode_compaction, encode_identity};
 
 use super::StorageError;
 use crate::model::Revision;
+use serde::{Deserialize, Serialize};
 
 /// First byte of the key of a block's piece.
 const TAG_BLOCK: u8 = b'r';
 /// First byte of the key of the dead marks of a block.
 const TAG_MARKS: u8 = b'd';
-/// First byte of the key of everything else.
-const TAG_META: u8 = b'm';
 /// Tag, main and sub revision.
 const ID_BYTES: usize = 13;
 
@@ -33,7 +38,9 @@ pub(crate) const KEY_IDENTITY: &[u8] = b"midentity";
 pub(crate) const KEY_COMPACTION: &[u8] = b"mcompaction";
 
 /// Where one change of one key stands in the order of all changes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub(crate) struct Place {
     /// The revision.
     pub main: Revision,
