@@ -282,7 +282,7 @@ impl<R> CatchUp<R> {
         let mut events = hits.events;
         events.drain(..events.partition_point(|event| event.kv.mod_revision < oldest));
         let batches = cut(events, hits.class.prev_kv, &self.limits.batch);
-        let mut latest: Option<(Revision, Handout)> = None;
+        let mut latest: Option<Handout> = None;
         for wait in waits {
             let index = batches.partition_point(|batch| batch.last() < wait.at);
             let after = batches.get(index + 1).map_or(next, |batch| batch.first());
@@ -292,8 +292,7 @@ impl<R> CatchUp<R> {
             };
             self.move_to(wait.id, after, true);
             // Entries come by position: those that want the same events come one after the other.
-            if let Some((served, handout)) = &mut latest
-                && *served == after
+            if let Some(handout) = &mut latest
                 && wait.at <= handout.batch.first()
             {
                 handout.watchers.push(wait.id);
@@ -307,9 +306,9 @@ impl<R> CatchUp<R> {
                 batch,
                 watchers: vec![wait.id],
             };
-            handouts.extend(latest.replace((after, handout)).map(|it| it.1));
+            handouts.extend(latest.replace(handout));
         }
-        handouts.extend(latest.map(|it| it.1));
+        handouts.extend(latest);
     }
 
     /// Moves a ready entry on, and parks it when it has been handed something.

@@ -181,6 +181,18 @@ fn l4_a_class_known_to_be_dense_is_scanned_for_without_asking_again_at_each_stre
 }
 
 #[test]
+fn l4_a_narrow_class_is_found_behind_a_dense_one() {
+    let mut catch_up = catch_up([entry(1, &key("a"), 2), entry(2, &key("b"), 2)]);
+    let plan = catch_up.plan(Revision(1000), |range, _, _| {
+        (range.start == "b").then(|| vec![Revision(9)])
+    });
+    let Plan::Pick(pick) = plan else {
+        panic!("no pick: {plan:?}")
+    };
+    assert_eq!(pick.class, key("b"));
+}
+
+#[test]
 fn l4_a_crowd_of_classes_in_a_short_gap_is_served_by_scanning_it() {
     let classes: Vec<_> = (0..100)
         .map(|number| class_of(KeyRange::single(format!("{number}"))))
