@@ -290,6 +290,21 @@ fn a_pass_moves_a_bounded_number_of_entries_and_the_next_one_the_rest() {
 }
 
 #[test]
+fn a_pass_makes_a_bounded_number_of_batches_and_the_next_one_the_rest() {
+    let mut catch_up = CatchUp::new(CatchUpLimits {
+        batched_events_per_pass_max: 1,
+        ..limits()
+    });
+    let a = key("a");
+    (2..5_i64).for_each(|at| catch_up.insert(entry(at.unsigned_abs(), &a, at)));
+    let history = commits(2, &[b"a", b"a", b"a"]);
+    for (watcher, first) in [(2, 2), (3, 3), (4, 4)] {
+        let handouts = catch_up.absorb(&history, covered(2, 5));
+        assert_eq!(span(&handouts), [(first, 4, vec![watcher])]);
+    }
+}
+
+#[test]
 fn a_pick_for_a_class_that_is_gone_is_nobodys() {
     let mut catch_up = catch_up([entry(1, &key("a"), 2)]);
     let plan = catch_up.plan(Revision(1000), |_, _, _| Some(vec![Revision(5)]));
@@ -406,7 +421,7 @@ proptest! {
         entries in proptest::collection::vec(
             (any::<proptest::sample::Index>(), 1_i64..40), 1..30),
         history in any_commits(2, 0..35),
-        sizes in (1_usize..12, 1_usize..4, 1_usize..4, 1_usize..5, 1_usize..5),
+        sizes in (1_usize..12, 1_usize..4, 1_usize..4, 1_usize..9, 1_usize..5, 1_usize..9),
         chances in proptest::collection::vec(any::<u8>(), 1..50),
     ) {
         let mut desk = Desk {
@@ -415,6 +430,7 @@ proptest! {
                 revisions_per_pick_max: sizes.1,
                 classes_per_plan_max: sizes.2,
                 watchers_per_pass_max: sizes.3,
+                batched_events_per_pass_max: sizes.5,
                 batch: revisions_max(sizes.4),
             }),
             history,
