@@ -7,3 +7,5 @@ mod outbox;
 pub use outbox::{
     Next, Outbox, OutboxLimits, OutboxReader, Room, StreamEnd, StreamItem, WatchRejection,
 };
+// The edge encodes batches and may not import `watch`.
+pub use crate::watch::Batch;

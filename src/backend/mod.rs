@@ -9,7 +9,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 pub use crate::actors::{
-    Next, Outbox, OutboxLimits, OutboxReader, Room, StreamEnd, StreamItem, WatchRejection,
+    Batch, Next, Outbox, OutboxLimits, OutboxReader, Room, StreamEnd, StreamItem, WatchRejection,
 };
 
 /// Who answers: the numbers that every response header carries.

@@ -1,0 +1,269 @@
+//! The response body of a watch stream: takes items from the stream's outbox and encodes them as the client reads.
+//!
+//! It holds what one piece needs and no more, so that a client which does not read fills the outbox and not the memory.
+//! It never reorders items, and nothing comes between the fragments of one response.
+
+use super::encode::{self, Chunks};
+use super::watch::Conductor;
+use crate::api::convert;
+use crate::api::pb::etcdserverpb::WatchResponse;
+use crate::api::status;
+use crate::backend::{Batch, Identity, Next, OutboxReader, Room, StreamItem};
+use crate::model::{Revision, WatchId};
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame};
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tonic::Status;
+
+/// A message may have no more, in bytes: its length is a 32-bit number. Leaves room for the head.
+const MESSAGE_BYTES_MAX: usize = (u32::MAX as usize) - 4096;
+
+/// The response body of one watch stream. Dropping it ends the stream and its watchers.
+#[derive(Debug)]
+pub(super) struct WatchBody {
+    /// Where responses come from; `None` once the stream has ended.
+    outbox: Option<OutboxReader>,
+    /// The reading side, which may end the stream too, and ends with it.
+    conductor: Conductor,
+    identity: Identity,
+    /// Responses of at least as many bytes are cut where the watch allows it.
+    fragment_bytes: usize,
+    /// The response that is being cut.
+    train: Option<Train>,
+    chunks: Chunks,
+    /// How the stream ended, until it was told.
+    end: Option<Status>,
+}
+
+/// A response that goes out in fragments.
+#[derive(Debug)]
+struct Train {
+    watch_id: WatchId,
+    batch: Arc<Batch>,
+    /// The first event that was not sent.
+    next: usize,
+    /// Given back to the outbox with the last fragment.
+    _room: Room,
+}
+
+impl WatchBody {
+    /// The body that encodes what comes out of `outbox`.
+    pub(super) fn new(
+        outbox: OutboxReader,
+        conductor: Conductor,
+        identity: Identity,
+        fragment_bytes: usize,
+    ) -> Self {
+        Self {
+            outbox: Some(outbox),
+            conductor,
+            identity,
+            fragment_bytes,
+            train: None,
+            chunks: Chunks::default(),
+            end: None,
+        }
+    }
+
+    /// Encodes until a piece is complete, the outbox is empty or the stream has ended.
+    fn fill(&mut self, cx: &mut Context<'_>) {
+        while !self.chunks.is_ready() {
+            if let Some(train) = self.train.take() {
+                self.put_fragment(train);
+                continue;
+            }
+            let Some(outbox) = &mut self.outbox else {
+                return;
+            };
+            match outbox.poll_next(cx) {
+                Poll::Ready(Next::Item(item)) => self.put(item),
+                Poll::Ready(Next::End(end)) => self.finish(status::stream_end(end)),
+                Poll::Pending => return,
+            }
+        }
+    }
+
+    /// Ends the stream: watchers stop, and what was not begun is not sent.
+    fn finish(&mut self, status: Status) {
+        self.outbox = None;
+        self.train = None;
+        self.end = Some(status);
+    }
+
+    fn put(&mut self, item: StreamItem) {
+        match item {
+            StreamItem::Events {
+                watch_id,
+                batch,
+                fragment,
+                room,
+            } => self.put_events(watch_id, batch, fragment, room),
+            StreamItem::Created { watch_id, revision } => {
+                self.put_control(WatchResponse {
+                    created: true,
+                    ..self.head(watch_id, revision)
+                });
+            }
+            StreamItem::Rejected { revision, reason } => {
+                self.put_control(WatchResponse {
+                    created: true,
+                    canceled: true,
+                    cancel_reason: status::rejection(reason).into_owned(),
+                    ..self.head(WatchId::STREAM, revision)
+                });
+            }
+            StreamItem::Progress { watch_id, revision } => {
+                self.put_control(self.head(watch_id, revision));
+            }
+            StreamItem::Canceled { watch_id, revision } => {
+                self.put_control(WatchResponse {
+                    canceled: true,
+                    ..self.head(watch_id, revision)
+                });
+            }
+            StreamItem::Compacted {
+                watch_id,
+                compact_revision,
+            } => {
+                // As in etcd, the header of this one says no revision.
+                self.put_control(WatchResponse {
+                    canceled: true,
+                    compact_revision: compact_revision.0,
+                    ..self.head(watch_id, Revision(0))
+                });
+            }
+        }
+    }
+
+    fn put_events(&mut self, watch_id: WatchId, batch: Arc<Batch>, fragment: bool, room: Room) {
+        let whole = encode::whole(&batch);
+        let with_prev = batch.with_prev();
+        let events = || batch.events().iter().map(AsRef::as_ref);
+        let events_bytes =
+            whole.map_or_else(|| encode::events_len(events(), with_prev), Bytes::len);
+        let head = self.head(watch_id, batch.last());
+        let too_large = fragment && message_len(&head, events_bytes) >= self.fragment_bytes;
+        if (too_large && batch.events().len() > 1) || events_bytes > MESSAGE_BYTES_MAX {
+            self.train = Some(Train {
+                watch_id,
+                batch,
+                next: 0,
+                _room: room,
+            });
+            return;
+        }
+        self.put_head(&head, events_bytes);
+        match whole {
+            Some(bytes) => self.chunks.put_shared(bytes),
+            None => events().for_each(|event| {
+                self.chunks
+                    .put_shared(encode::encoded_event(event, with_prev))
+            }),
+        }
+    }
+
+    /// Sends as many events as stay below the limit, and at least one.
+    fn put_fragment(&mut self, mut train: Train) {
+        let with_prev = train.batch.with_prev();
+        let mut head = WatchResponse {
+            fragment: true,
+            ..self.head(train.watch_id, train.batch.last())
+        };
+        let left = train.batch.events().get(train.next..).unwrap_or_default();
+        let limit = self.fragment_bytes.min(MESSAGE_BYTES_MAX);
+        let mut events_bytes = 0;
+        let mut count = 0;
+        for event in left {
+            let bytes = encode::encoded_event(event, with_prev).len();
+            if count > 0 && message_len(&head, events_bytes + bytes) >= limit {
+                break;
+            }
+            events_bytes += bytes;
+            count += 1;
+        }
+        head.fragment = count < left.len();
+        self.put_head(&head, events_bytes);
+        for event in left.iter().take(count) {
+            self.chunks
+                .put_shared(encode::encoded_event(event, with_prev));
+        }
+        if head.fragment {
+            train.next += count;
+            self.train = Some(train);
+        }
+    }
+
+    fn put_control(&mut self, response: WatchResponse) {
+        self.put_head(&response, 0);
+    }
+
+    fn put_head(&mut self, head: &WatchResponse, events_bytes: usize) {
+        if let Err(error) = self.chunks.put_head(head, events_bytes) {
+            // One event of over 4 GiB: nothing can carry it.
+            log::error!("a watch response cannot be encoded: {error}");
+            self.finish(Status::internal("vigil: a response is too large"));
+        }
+    }
+
+    fn head(&self, watch_id: WatchId, revision: Revision) -> WatchResponse {
+        WatchResponse {
+            header: Some(convert::header(self.identity, revision)),
+            watch_id: watch_id.0,
+            ..WatchResponse::default()
+        }
+    }
+}
+
+fn trailers(status: &Status) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    if status.add_header(&mut trailers).is_err() {
+        // The texts in `api::status` are all fit for a header; without one the client sees a broken stream.
+        log::error!("the end of a watch stream cannot be told: {status}");
+    }
+    trailers
+}
+
+/// Bytes of a response with this head and so many bytes of events.
+fn message_len(head: &WatchResponse, events_bytes: usize) -> usize {
+    prost::Message::encoded_len(head).saturating_add(events_bytes)
+}
+
+impl Body for WatchBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let this = self.get_mut();
+        // Looked at on every call, so that a stream with much to send hears of its end as well.
+        if this.outbox.is_some()
+            && let Poll::Ready(status) = this.conductor.poll_end(cx)
+        {
+            this.finish(status);
+        }
+        this.fill(cx);
+        if !this.chunks.is_ready() {
+            this.chunks.cut();
+        }
+        if let Some(bytes) = this.chunks.next_ready() {
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
+        if let Some(status) = this.end.take() {
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers(&status)))));
+        }
+        if this.outbox.is_none() {
+            return Poll::Ready(None);
+        }
+        Poll::Pending
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.outbox.is_none() && self.end.is_none() && !self.chunks.is_ready()
+    }
+}
