@@ -13,3 +13,5 @@ pub mod actors;
 pub mod backend;
 
 pub mod api;
+
+pub mod server;
