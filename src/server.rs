@@ -67,7 +67,7 @@ impl Default for ServerLimits {
             header_bytes_max: 16 << 10,
             stream_window_bytes: 1 << 20,
             connection_window_bytes: 4 << 20,
-            keepalive_interval: Duration::from_secs(2 * 60 * 60),
+            keepalive_interval: Duration::from_hours(2),
             keepalive_timeout: Duration::from_secs(20),
             first_word_timeout: Duration::from_secs(10),
             shutdown_grace: Duration::from_secs(5),

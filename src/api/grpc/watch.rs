@@ -144,6 +144,7 @@ async fn follow(control: &mut impl WatchControl, request: WatchRequest) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::pb::etcdserverpb::WatchProgressRequest;
     use crate::backend::{Next, Outbox, OutboxLimits, OutboxReader, StreamItem, WatchCreate};
     use crate::model::Revision;
     use bytes::{BufMut, BytesMut};
@@ -178,7 +179,9 @@ mod tests {
 
     fn progress_requests(count: usize) -> Streaming<WatchRequest> {
         let request = WatchRequest {
-            request_union: Some(RequestUnion::ProgressRequest(Default::default())),
+            request_union: Some(RequestUnion::ProgressRequest(
+                WatchProgressRequest::default(),
+            )),
         };
         let message = request.encode_to_vec();
         let mut wire = BytesMut::new();

@@ -103,13 +103,13 @@ impl WatchBody {
                 room,
             } => self.put_events(watch_id, batch, fragment, room),
             StreamItem::Created { watch_id, revision } => {
-                self.put_control(WatchResponse {
+                self.put_control(&WatchResponse {
                     created: true,
                     ..self.head(watch_id, revision)
                 });
             }
             StreamItem::Rejected { revision, reason } => {
-                self.put_control(WatchResponse {
+                self.put_control(&WatchResponse {
                     created: true,
                     canceled: true,
                     cancel_reason: status::rejection(reason).into_owned(),
@@ -117,10 +117,10 @@ impl WatchBody {
                 });
             }
             StreamItem::Progress { watch_id, revision } => {
-                self.put_control(self.head(watch_id, revision));
+                self.put_control(&self.head(watch_id, revision));
             }
             StreamItem::Canceled { watch_id, revision } => {
-                self.put_control(WatchResponse {
+                self.put_control(&WatchResponse {
                     canceled: true,
                     ..self.head(watch_id, revision)
                 });
@@ -130,7 +130,7 @@ impl WatchBody {
                 compact_revision,
             } => {
                 // As in etcd, the header of this one says no revision.
-                self.put_control(WatchResponse {
+                self.put_control(&WatchResponse {
                     canceled: true,
                     compact_revision: compact_revision.0,
                     ..self.head(watch_id, Revision(0))
@@ -156,13 +156,15 @@ impl WatchBody {
             });
             return;
         }
-        self.put_head(&head, events_bytes);
-        match whole {
-            Some(bytes) => self.chunks.put_shared(bytes),
-            None => events().for_each(|event| {
-                self.chunks
-                    .put_shared(encode::encoded_event(event, with_prev))
-            }),
+        if !self.put_head(&head, events_bytes) {
+            return;
+        }
+        if let Some(bytes) = whole {
+            return self.chunks.put_shared(bytes);
+        }
+        for event in events() {
+            self.chunks
+                .put_shared(encode::encoded_event(event, with_prev));
         }
     }
 
@@ -186,7 +188,9 @@ impl WatchBody {
             count += 1;
         }
         head.fragment = count < left.len();
-        self.put_head(&head, events_bytes);
+        if !self.put_head(&head, events_bytes) {
+            return;
+        }
         for event in left.iter().take(count) {
             self.chunks
                 .put_shared(encode::encoded_event(event, with_prev));
@@ -197,16 +201,18 @@ impl WatchBody {
         }
     }
 
-    fn put_control(&mut self, response: WatchResponse) {
-        self.put_head(&response, 0);
+    fn put_control(&mut self, response: &WatchResponse) {
+        self.put_head(response, 0);
     }
 
-    fn put_head(&mut self, head: &WatchResponse, events_bytes: usize) {
-        if let Err(error) = self.chunks.put_head(head, events_bytes) {
-            // One event of over 4 GiB: nothing can carry it.
+    /// Begins a response; ends the stream, and says so, when nothing can carry it: one event of over 4 GiB.
+    fn put_head(&mut self, head: &WatchResponse, events_bytes: usize) -> bool {
+        let begun = self.chunks.put_head(head, events_bytes);
+        if let Err(error) = &begun {
             log::error!("a watch response cannot be encoded: {error}");
-            self.finish(Status::internal("vigil: a response is too large"));
+            self.finish(status::response_too_large());
         }
+        begun.is_ok()
     }
 
     fn head(&self, watch_id: WatchId, revision: Revision) -> WatchResponse {
@@ -425,6 +431,12 @@ mod tests {
         outbox.end(StreamEnd::Unavailable("gone"));
         let (_, trailers) = drain(&mut body);
         assert_eq!(trailers.unwrap().get("grpc-message").unwrap(), "gone");
+        // A reading side that died without a word.
+        let (outbox, mut body, end) = stream();
+        drop(end);
+        let (_, trailers) = drain(&mut body);
+        assert_eq!(trailers.unwrap().get("grpc-status").unwrap(), "14");
+        assert!(outbox.is_ended());
     }
 
     #[tokio::test]
