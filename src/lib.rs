@@ -60,6 +60,8 @@ pub mod backend;
 
 pub mod api;
 
+pub mod server;
+
 pub use actors::{
     Delivery, Engine, EngineConfig, EngineError, EngineLimits, Inspection, Placement, ToWatcher,
     Watch,

@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 mod local;
 
+pub use local::LocalBackend;
+
 pub use crate::actors::EngineError as BackendError;
 pub use crate::actors::{
-    Next, Outbox, OutboxLimits, OutboxReader, Room, StreamEnd, StreamItem, WatchCreate,
+    Batch, Next, Outbox, OutboxLimits, OutboxReader, Room, StreamEnd, StreamItem, WatchCreate,
     WatchRejection,
 };
 
