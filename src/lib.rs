@@ -13,3 +13,9 @@ pub mod actors;
 pub mod backend;
 
 pub mod api;
+
+pub mod cli;
+
+pub mod config;
+
+pub mod verbs;
