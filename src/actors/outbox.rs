@@ -1,0 +1,321 @@
+//! The bounded queue between a stream's watchers and its response body.
+//!
+//! Events wait for room in bytes, first come first served (B4); control items ignore that bound (P3) and are counted
+//! instead. An outbox never drops, splits or reorders what it accepted, and knows no encoding.
+
+use crate::model::{Revision, WatchId};
+use crate::watch::Batch;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+/// What an item costs beside its keys and values, in bytes: frame and response headers, event fields.
+const ITEM_OVERHEAD_BYTES: usize = 128;
+
+/// Why a watch was not created. The stream stays open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WatchRejection {
+    /// The start revision is negative.
+    NegativeStart,
+    /// The range can hold no key.
+    EmptyRange,
+    /// The id is in use on this stream.
+    DuplicateId,
+    /// The id is negative: -1 stands for the whole stream.
+    InvalidId,
+    /// The stream, or the server, has as many watches as it may have.
+    TooManyWatches {
+        /// The limit that was reached.
+        max: usize,
+    },
+}
+
+/// One response of a stream, before it is encoded.
+#[derive(Debug)]
+pub enum StreamItem {
+    /// A watch was created.
+    Created {
+        /// Its id.
+        watch_id: WatchId,
+        /// The revision it was registered at: everything after it will be sent.
+        revision: Revision,
+    },
+    /// A watch was not created.
+    Rejected {
+        /// The store's revision.
+        revision: Revision,
+        /// Why.
+        reason: WatchRejection,
+    },
+    /// Events of one watch.
+    Events {
+        /// Whose.
+        watch_id: WatchId,
+        /// The events; the header's revision is that of the last one.
+        batch: Arc<Batch>,
+        /// The response may be cut into fragments.
+        fragment: bool,
+        /// The room it takes in the outbox, given back when the item is dropped.
+        room: Room,
+    },
+    /// Everything up to this revision was sent.
+    Progress {
+        /// Whose, or [`WatchId::STREAM`] for all watches of the stream.
+        watch_id: WatchId,
+        /// Up to here.
+        revision: Revision,
+    },
+    /// A watch has ended because the client asked for it.
+    Canceled {
+        /// Its id, free from now on.
+        watch_id: WatchId,
+        /// The store's revision.
+        revision: Revision,
+    },
+    /// A watch has ended because what it wants next is compacted.
+    Compacted {
+        /// Its id, free from now on.
+        watch_id: WatchId,
+        /// The oldest revision that can still be asked for.
+        compact_revision: Revision,
+    },
+}
+
+/// How a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamEnd {
+    /// The server cannot go on with it; the client resumes by revision.
+    Unavailable(&'static str),
+    /// The client has gone.
+    Canceled,
+}
+
+/// What the response body finds when it asks for more.
+#[derive(Debug)]
+pub enum Next {
+    /// A response to encode.
+    Item(StreamItem),
+    /// The stream has ended; what was still queued is not sent.
+    End(StreamEnd),
+}
+
+/// Room taken in an outbox, in bytes; given back on drop.
+#[derive(Debug)]
+pub struct Room {
+    _permit: OwnedSemaphorePermit,
+}
+
+/// The outbox accepts nothing any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed;
+
+/// The bounded queue of one stream.
+pub struct Outbox {
+    queue: Mutex<Queue>,
+    room: Arc<Semaphore>,
+    control_room: Notify,
+    limits: OutboxLimits,
+}
+
+/// The bounds of one stream's outbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutboxLimits {
+    /// Bytes of events that may wait.
+    pub outbox_bytes_max: usize,
+    /// Control items that may wait before the edge stops reading requests; etcd's control queue has 16.
+    pub control_items_max: usize,
+}
+
+impl Default for OutboxLimits {
+    fn default() -> Self {
+        Self {
+            outbox_bytes_max: 1 << 20,
+            control_items_max: 16,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Queue {
+    items: VecDeque<StreamItem>,
+    control_items: usize,
+    end: Option<StreamEnd>,
+    body: Option<Waker>,
+}
+
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let queue = self.queue();
+        f.debug_struct("Outbox")
+            .field("items", &queue.items.len())
+            .field("room_bytes", &self.room.available_permits())
+            .field("end", &queue.end)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Outbox {
+    /// An empty outbox.
+    pub fn new(limits: OutboxLimits) -> Self {
+        let room_bytes = limits.outbox_bytes_max.clamp(1, u32::MAX as usize);
+        Self {
+            queue: Mutex::new(Queue::default()),
+            room: Arc::new(Semaphore::new(room_bytes)),
+            control_room: Notify::new(),
+            limits,
+        }
+    }
+
+    /// What a batch takes in the queue, in bytes. A batch larger than the whole outbox takes all of it.
+    fn cost(&self, batch: &Batch) -> u32 {
+        let wanted = batch.bytes() + ITEM_OVERHEAD_BYTES * (1 + batch.events().len());
+        let all = self.limits.outbox_bytes_max.clamp(1, u32::MAX as usize);
+        u32::try_from(wanted.min(all)).unwrap_or(u32::MAX)
+    }
+
+    /// Takes room for a batch if there is some and nobody waits for it.
+    pub(crate) fn try_room(&self, batch: &Batch) -> Result<Option<Room>, Closed> {
+        match Arc::clone(&self.room).try_acquire_many_owned(self.cost(batch)) {
+            Ok(permit) => Ok(Some(Room { _permit: permit })),
+            Err(tokio::sync::TryAcquireError::NoPermits) => Ok(None),
+            Err(tokio::sync::TryAcquireError::Closed) => Err(Closed),
+        }
+    }
+
+    /// Waits for room for a batch, behind everyone who asked before.
+    pub(crate) async fn room(self: Arc<Self>, batch: Arc<Batch>) -> Result<Room, Closed> {
+        let cost = self.cost(&batch);
+        let permit = Arc::clone(&self.room).acquire_many_owned(cost).await;
+        permit
+            .map(|permit| Room { _permit: permit })
+            .map_err(|_| Closed)
+    }
+
+    /// Queues a response. Events bring their room with them; control items need none.
+    pub(crate) fn push(&self, item: StreamItem) {
+        let mut queue = self.queue();
+        if queue.end.is_some() {
+            return;
+        }
+        if !matches!(item, StreamItem::Events { .. }) {
+            queue.control_items += 1;
+        }
+        queue.items.push_back(item);
+        let body = queue.body.take();
+        drop(queue);
+        if let Some(body) = body {
+            body.wake();
+        }
+    }
+
+    /// Ends the stream: nothing more is accepted, what waits is dropped, and waiting watchers are told.
+    pub(crate) fn end(&self, end: StreamEnd) {
+        let mut queue = self.queue();
+        if queue.end.is_some() {
+            return;
+        }
+        queue.end = Some(end);
+        let dropped = std::mem::take(&mut queue.items);
+        queue.control_items = 0;
+        let body = queue.body.take();
+        drop(queue);
+        drop(dropped);
+        self.room.close();
+        self.control_room.notify_waiters();
+        if let Some(body) = body {
+            body.wake();
+        }
+    }
+
+    /// True when the stream has ended.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.queue().end.is_some()
+    }
+
+    /// Waits until few enough control items wait (or the stream has ended), so that a client that only sends and
+    /// never reads cannot fill the memory.
+    pub async fn control_room(&self) {
+        loop {
+            let notified = self.control_room.notified();
+            {
+                let queue = self.queue();
+                if queue.control_items < self.limits.control_items_max || queue.end.is_some() {
+                    return;
+                }
+            }
+            notified.await;
+        }
+    }
+
+    /// The next response, for the one body that reads this outbox.
+    fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Next> {
+        let mut queue = self.queue();
+        if let Some(end) = queue.end {
+            return Poll::Ready(Next::End(end));
+        }
+        let Some(item) = queue.items.pop_front() else {
+            queue.body = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
+        if !matches!(item, StreamItem::Events { .. }) {
+            queue.control_items -= 1;
+            if queue.control_items + 1 == self.limits.control_items_max {
+                self.control_room.notify_waiters();
+            }
+        }
+        Poll::Ready(Next::Item(item))
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // The queue is consistent between any two statements that can panic.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The reading end of an outbox. Whoever drops it ends the stream and its watchers.
+#[derive(Debug)]
+pub struct OutboxReader {
+    outbox: Arc<Outbox>,
+    stream: Option<Box<dyn StreamLife>>,
+}
+
+/// What has to be told when the reading end of a stream goes away.
+pub(crate) trait StreamLife: fmt::Debug + Send + Sync {
+    /// The body is gone: the client has left, or the response is complete.
+    fn ended(&self);
+}
+
+impl OutboxReader {
+    /// The reading end of `outbox`; `life` is told when it is dropped.
+    pub(crate) fn new(outbox: Arc<Outbox>, life: Box<dyn StreamLife>) -> Self {
+        Self {
+            outbox,
+            stream: Some(life),
+        }
+    }
+
+    /// A reading end that belongs to no engine, for tests of the edge.
+    #[cfg(test)]
+    pub(crate) fn detached(outbox: Arc<Outbox>) -> Self {
+        Self {
+            outbox,
+            stream: None,
+        }
+    }
+
+    /// The next response to encode, or how the stream ended.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        self.outbox.poll_next(cx)
+    }
+}
+
+impl Drop for OutboxReader {
+    fn drop(&mut self) {
+        self.outbox.end(StreamEnd::Canceled);
+        if let Some(stream) = self.stream.take() {
+            stream.ended();
+        }
+    }
+}

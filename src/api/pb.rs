@@ -1,0 +1,26 @@
+//! The generated protobuf messages and gRPC stubs of `proto/`, one module per protobuf package.
+//!
+//! Nothing here is written by hand, and nothing outside `api` but tests and command-line clients names it.
+#![allow(
+    missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::all,
+    clippy::pedantic,
+    clippy::restriction,
+    reason = "generated"
+)]
+
+/// Keys, values and events.
+pub mod mvccpb {
+    tonic::include_proto!("mvccpb");
+}
+
+/// Requests, responses and services.
+pub mod etcdserverpb {
+    tonic::include_proto!("etcdserverpb");
+}
+
+/// The descriptors of everything above, as an encoded `FileDescriptorSet`.
+pub const DESCRIPTORS: &[u8] = tonic::include_file_descriptor_set!("descriptors");
