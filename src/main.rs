@@ -15,7 +15,9 @@ use vigil::verbs;
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => Config::try_from(args).map_err(Into::into).and_then(serve),
-        Command::Verb(verb) => verbs::run(verb, io::stdin(), io::stdout()).map_err(Into::into),
+        Command::Verb(verb) => System::new()
+            .block_on(verbs::run(verb, io::stdin(), io::stdout()))
+            .map_err(Into::into),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
