@@ -118,9 +118,6 @@ impl TryFrom<ServeArgs> for Config {
             Some(workers) => count("workers", workers, WORKERS_MAX)?,
             None => default_workers(),
         };
-        if args.data_dir.as_os_str().is_empty() {
-            return Err(ConfigError::Empty { flag: "data-dir" });
-        }
         if args.name.is_empty() {
             return Err(ConfigError::Empty { flag: "name" });
         }
@@ -288,11 +285,6 @@ mod tests {
         );
         check("--streams-per-connection-max", "0", "0, and the least is 1");
         check("--name", "", "empty, and at least one character is needed");
-        check(
-            "--data-dir",
-            "",
-            "empty, and at least one character is needed",
-        );
         let one_of = "one of off, error, warn, info, debug, trace is needed";
         check("--log-level", "loud", &format!("\"loud\", and {one_of}"));
         let host = "HOST:PORT with a host that resolves is needed";

@@ -39,13 +39,13 @@ fn printed(
     String::from_utf8(out).unwrap()
 }
 
-fn header(revision: i64) -> Option<ResponseHeader> {
-    Some(ResponseHeader {
+fn header(revision: i64) -> ResponseHeader {
+    ResponseHeader {
         cluster_id: 12_101_053_776_118_486_841,
         member_id: 3,
         revision,
         raft_term: 2,
-    })
+    }
 }
 
 fn key_value(key: &'static str, value: &'static str) -> KeyValue {
@@ -106,12 +106,12 @@ fn a_put_reads_its_value_from_standard_input_when_it_has_none() {
 #[test]
 fn answers_in_plain_lines() {
     let put = PutResponse {
-        header: header(7),
+        header: Some(header(7)),
         prev_kv: Some(key_value("a", "1")),
     };
     assert_eq!(printed(Format::Simple, |p| p.put(&put)), "OK\na\n1\n");
     let range = RangeResponse {
-        header: header(7),
+        header: Some(header(7)),
         kvs: vec![key_value("a", "1"), key_value("b", "")],
         more: true,
         count: 3,
@@ -121,7 +121,7 @@ fn answers_in_plain_lines() {
     assert_eq!(get(Parts::Values), "1\n\n");
     assert_eq!(get(Parts::Count), "3\n");
     let delete = DeleteRangeResponse {
-        header: header(7),
+        header: Some(header(7)),
         deleted: 1,
         prev_kvs: vec![key_value("a", "1")],
     };
@@ -131,7 +131,7 @@ fn answers_in_plain_lines() {
 #[test]
 fn answers_in_json_leave_out_what_is_zero() {
     let put = PutResponse {
-        header: header(7),
+        header: Some(header(7)),
         prev_kv: Some(key_value("a", "3")),
     };
     let start =
@@ -140,7 +140,7 @@ fn answers_in_json_leave_out_what_is_zero() {
     let json = printed(Format::Json, |p| p.put(&put));
     assert_eq!(json, format!("{start},\"prev_kv\":{kv}}}\n"));
     let range = RangeResponse {
-        header: header(7),
+        header: Some(header(7)),
         kvs: vec![key_value("a", "3")],
         more: true,
         count: 3,
@@ -151,13 +151,13 @@ fn answers_in_json_leave_out_what_is_zero() {
         format!("{start},\"kvs\":[{kv}],\"more\":true,\"count\":3}}\n")
     );
     let nothing = RangeResponse {
-        header: header(7),
+        header: Some(header(7)),
         ..RangeResponse::default()
     };
     let json = printed(Format::Json, |p| p.range(&nothing, Parts::Count));
     assert_eq!(json, format!("{start}}}\n"));
     let status = StatusResponse {
-        header: header(7),
+        header: Some(header(7)),
         version: "3.5.0".to_owned(),
         db_size: 9,
         ..StatusResponse::default()
@@ -188,7 +188,7 @@ fn events_show_the_previous_value_first() {
         },
     ];
     let answer = WatchResponse {
-        header: header(8),
+        header: Some(header(8)),
         events,
         ..WatchResponse::default()
     };

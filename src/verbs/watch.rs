@@ -11,7 +11,7 @@ use crate::api::pb::etcdserverpb::{
 };
 use crate::cli::WatchArgs;
 use futures_util::StreamExt;
-use std::io::{Error, Write, stderr};
+use std::io::{Write, stderr};
 use std::time::Duration;
 use tonic::Streaming;
 
@@ -28,21 +28,21 @@ pub(super) async fn watch<W: Write>(
     let mut answers = open(args, &mut position).await?;
     loop {
         let lost = match follow(&mut answers, &mut position, &mut printer).await {
-            Err(error) if error.is_connection() => error,
+            Ok(()) => "the server ended the stream".to_owned(),
+            Err(error) if error.is_connection() => error.to_string(),
             Err(error) => return Err(error),
-            Ok(()) => VerbError::Unreachable {
-                endpoint: args.client.endpoint.clone(),
-                source: Error::other("the server ended the stream"),
-            },
         };
-        // The watch goes on either way; with standard error closed there is just nobody to tell.
-        let _ = writeln!(
-            stderr(),
-            "{lost}; watching again from revision {}",
-            position.next
-        );
+        notice(&format!(
+            "connection to {} lost ({lost}); watching again from revision {}",
+            args.client.endpoint, position.next
+        ));
         answers = reopen(args, &mut position).await?;
     }
+}
+
+/// Tells the person at the terminal; with standard error closed there is just nobody to tell.
+fn notice(line: &str) {
+    let _ = writeln!(stderr(), "{line}");
 }
 
 /// Opens the watch again, however long that takes.
