@@ -214,9 +214,9 @@ fn tests_wait_for_a_state_and_not_for_a_time() {
 fn every_rule_has_a_test_or_a_decision() {
     let all: Vec<String> = everything().into_iter().map(|source| source.code).collect();
     let decisions = read("docs/decisions.md");
-    let decided: BTreeSet<&str> = decisions
-        .split(|c: char| !c.is_ascii_alphanumeric())
-        .collect();
+    let section = decisions.split("## Rules that another check than a test holds").nth(1);
+    let words = section.unwrap_or_default().split(|c: char| !c.is_ascii_alphanumeric());
+    let decided: BTreeSet<&str> = words.collect();
     let mut faults = Vec::new();
     for (letter, last) in RULES {
         for number in 1..=*last {
@@ -300,7 +300,8 @@ fn every_test_that_a_table_of_guarantees_names_exists() {
         let section = text.split("## Guarantees").nth(1).unwrap_or_default();
         let section = section.split("\n## ").next().unwrap_or_default();
         let rows = section.lines().filter(|line| line.starts_with('|'));
-        for name in rows.flat_map(|row| row.split('`').skip(1).step_by(2)) {
+        let proofs = rows.filter_map(|row| row.rsplit('|').nth(1));
+        for name in proofs.flat_map(|cell| cell.split('`').skip(1).step_by(2)) {
             let test = format!("fn {}(", name.rsplit("::").next().unwrap_or(name));
             if !all.iter().any(|code| code.contains(&test)) {
                 writeln!(missing, "{document}: {name}").expect("a string takes everything");
