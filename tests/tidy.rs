@@ -214,8 +214,12 @@ fn tests_wait_for_a_state_and_not_for_a_time() {
 fn every_rule_has_a_test_or_a_decision() {
     let all: Vec<String> = everything().into_iter().map(|source| source.code).collect();
     let decisions = read("docs/decisions.md");
-    let section = decisions.split("## Rules that another check than a test holds").nth(1);
-    let words = section.unwrap_or_default().split(|c: char| !c.is_ascii_alphanumeric());
+    let section = decisions
+        .split("## Rules that another check than a test holds")
+        .nth(1);
+    let words = section
+        .unwrap_or_default()
+        .split(|c: char| !c.is_ascii_alphanumeric());
     let decided: BTreeSet<&str> = words.collect();
     let mut faults = Vec::new();
     for (letter, last) in RULES {
