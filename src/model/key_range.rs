@@ -52,6 +52,26 @@ impl KeyRange {
         Self { start, end }
     }
 
+    /// True when the range is all keys that start with `start`, and that start is not empty or all 0xff (such a prefix
+    /// has no end, and the range is open).
+    pub fn is_prefix(&self) -> bool {
+        let RangeEnd::Until(end) = &self.end else {
+            return false;
+        };
+        let Some((last, kept)) = end.split_last() else {
+            return false;
+        };
+        let Some((same, rest)) = self.start.split_at_checked(kept.len()) else {
+            return false;
+        };
+        let Some((bumped, tail)) = rest.split_first() else {
+            return false;
+        };
+        same == kept
+            && bumped.checked_add(1) == Some(*last)
+            && tail.iter().all(|byte| *byte == 0xff)
+    }
+
     /// Reads the protocol's pair: an empty `range_end` is the one key, a single zero byte is "no end", and anything
     /// else is the first key past the range.
     pub fn from_wire(key: Bytes, range_end: Bytes) -> Self {
@@ -123,6 +143,26 @@ mod tests {
             RangeEnd::Open
         );
         assert_eq!(KeyRange::prefix(""), KeyRange::everything());
+    }
+
+    #[test]
+    fn a_range_knows_whether_it_is_a_prefix() {
+        for prefix in [&b"a"[..], b"ab", b"a\xff", b"a\xff\xff", b"\xfe", b"\0"] {
+            assert!(KeyRange::prefix(prefix).is_prefix(), "{prefix:?}");
+        }
+        for (start, end) in [
+            (&b"a"[..], &b"c"[..]),
+            (b"a", b"a\0"),
+            (b"ab", b"b"),
+            (b"\xff", b"\xff\xff"),
+            (b"b", b"a"),
+            (b"", b"a"),
+        ] {
+            let end = RangeEnd::Until(Bytes::from_static(end));
+            let start = Bytes::from_static(start);
+            assert!(!KeyRange { start, end }.is_prefix());
+        }
+        assert!(!KeyRange::everything().is_prefix() && !KeyRange::single("a").is_prefix());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! A spec is fixed when the watch is created; where the watcher stands is the entry's business, not the spec's.
 
-use super::{EventKind, KeyRange, Revision};
+use super::{Event, EventKind, KeyRange, Revision};
 use std::sync::Arc;
 
 /// Which events a watcher does not want.
@@ -33,6 +33,13 @@ pub struct WatchClass {
     pub filters: EventFilters,
     /// Whether events carry the previous value.
     pub prev_kv: bool,
+}
+
+impl WatchClass {
+    /// True when a watcher of this class is told of the event.
+    pub fn admit(&self, event: &Event) -> bool {
+        self.filters.admit(event.kind) && self.range.contains(&event.kv.key)
+    }
 }
 
 /// What one watcher asked for.

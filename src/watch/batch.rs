@@ -2,7 +2,7 @@
 //!
 //! A batch never splits a revision and is never changed; its encoded form is filled once by the edge.
 
-use crate::model::{Event, Revision};
+use crate::model::{Commit, Event, Revision, WatchClass};
 use bytes::Bytes;
 use std::sync::{Arc, OnceLock};
 
@@ -30,6 +30,7 @@ pub struct Batch {
     events: Vec<Arc<Event>>,
     with_prev: bool,
     bytes: usize,
+    revisions: usize,
     encoded: OnceLock<Bytes>,
 }
 
@@ -44,10 +45,14 @@ impl Batch {
             "events out of order"
         );
         let bytes = events.iter().map(|event| event.bytes(with_prev)).sum();
+        let revisions = events
+            .chunk_by(|a, b| a.kv.mod_revision == b.kv.mod_revision)
+            .count();
         Some(Self {
             events,
             with_prev,
             bytes,
+            revisions,
             encoded: OnceLock::new(),
         })
     }
@@ -62,9 +67,14 @@ impl Batch {
         self.with_prev
     }
 
-    /// Key and value bytes, previous values included when they are carried.
+    /// Key and value bytes, previous values included when they are carried and were known when the batch was made.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// How many revisions the events are of.
+    pub fn revisions(&self) -> usize {
+        self.revisions
     }
 
     /// The revision of the first event.
@@ -89,8 +99,54 @@ impl Batch {
         Self::new(self.events.get(skip..)?.to_vec(), self.with_prev)
     }
 
+    /// What an entry whose cursor is `next_revision` gets of this batch: the batch itself (nearly always, and for one
+    /// comparison), a suffix, or nothing.
+    pub fn since(self: &Arc<Self>, next_revision: Revision) -> Option<Arc<Self>> {
+        if next_revision <= self.first() {
+            return Some(Arc::clone(self));
+        }
+        self.suffix(next_revision).map(Arc::new)
+    }
+
     /// The batch as the edge encodes it, made by `encode` the first time and shared after that.
     pub fn encoded(&self, encode: impl FnOnce(&Self) -> Bytes) -> &Bytes {
         self.encoded.get_or_init(|| encode(self))
     }
 }
+
+/// The events of `commits` that a watcher of `class` is told of, from revision `from` on.
+pub fn select(class: &WatchClass, commits: &[Arc<Commit>], from: Revision) -> Vec<Arc<Event>> {
+    commits
+        .iter()
+        .filter(|commit| commit.revision >= from)
+        .flat_map(|commit| &commit.events)
+        .filter(|event| class.admit(event))
+        .map(Arc::clone)
+        .collect()
+}
+
+/// Cuts events into batches, between revisions only. A revision above a limit goes alone, and a limit of 0 is 1.
+pub fn cut(events: Vec<Arc<Event>>, with_prev: bool, limits: &BatchLimits) -> Vec<Arc<Batch>> {
+    let mut batches = Vec::new();
+    let mut open: Vec<Arc<Event>> = Vec::new();
+    let mut open_bytes = 0_usize;
+    let mut open_revisions = 0_usize;
+    for revision in events.chunk_by(|a, b| a.kv.mod_revision == b.kv.mod_revision) {
+        let bytes: usize = revision.iter().map(|event| event.bytes(with_prev)).sum();
+        let full = open_bytes.saturating_add(bytes) > limits.delivery_bytes_max
+            || open_revisions >= limits.revisions_per_batch_max;
+        if full {
+            batches.extend(Batch::new(std::mem::take(&mut open), with_prev).map(Arc::new));
+            open_bytes = 0;
+            open_revisions = 0;
+        }
+        open.extend_from_slice(revision);
+        open_bytes = open_bytes.saturating_add(bytes);
+        open_revisions += 1;
+    }
+    batches.extend(Batch::new(open, with_prev).map(Arc::new));
+    batches
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! One watcher as the engine sees it: who it is, what it wants, and how far it has been served.
 //!
-//! An entry is not `Clone`: it lives in exactly one place (a roster, Sync's list, VictimRetry's list, or a message
-//! between them), and that place alone may deliver to it. There are no flags to disagree with.
+//! An entry is not `Clone`: it lives in exactly one place (a roster, Sync's list, the victims, or a message between
+//! them), and that place alone may deliver to it. There are no flags to disagree with.
 
 use crate::model::{Revision, WatchClass};
 use std::sync::Arc;
@@ -22,4 +22,12 @@ pub struct Entry<R> {
     pub next_revision: Revision,
     /// The way to the watcher.
     pub link: R,
+}
+
+impl<R> Entry<R> {
+    /// Where the entry really stands in a group that has handled everything up to `group_revision` (W4): a watcher of
+    /// an idle key is not behind.
+    pub fn cursor(&self, group_revision: Revision) -> Revision {
+        self.next_revision.max(group_revision.next())
+    }
 }
