@@ -3,6 +3,9 @@
 //! It says which words and flags there are and what they mean when left out. It never decides whether a value is any
 //! good: `config` does that for the server, and each verb for itself.
 
+use crate::actors::EngineLimits;
+use crate::server::ServerLimits;
+use crate::storage::StorageLimits;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -100,7 +103,7 @@ pub struct ServeArgs {
     pub limits: LimitArgs,
 }
 
-/// The limits of `vigil serve`. Defaults are etcd's where etcd has one.
+/// The limits of `vigil serve`. Defaults are the rooms' own, which are etcd's where etcd has one.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Limits")]
 pub struct LimitArgs {
@@ -111,7 +114,7 @@ pub struct LimitArgs {
         hide_env_values = true,
         value_name = "BYTES"
     )]
-    #[arg(default_value_t = 1_572_864)]
+    #[arg(default_value_t = ServerLimits::default().request_bytes_max)]
     pub request_bytes_max: usize,
     /// Operations of one transaction.
     #[arg(
@@ -120,11 +123,11 @@ pub struct LimitArgs {
         hide_env_values = true,
         value_name = "COUNT"
     )]
-    #[arg(default_value_t = 128)]
+    #[arg(default_value_t = EngineLimits::default().store.txn_ops_max)]
     pub txn_ops_max: usize,
     /// Open calls of one connection.
     #[arg(long, env = "VIGIL_STREAMS_PER_CONNECTION_MAX", hide_env_values = true)]
-    #[arg(value_name = "COUNT", default_value_t = u32::MAX)]
+    #[arg(value_name = "COUNT", default_value_t = ServerLimits::default().streams_per_connection_max)]
     pub streams_per_connection_max: u32,
     /// Watches of one Watch stream.
     #[arg(
@@ -151,7 +154,7 @@ pub struct LimitArgs {
         hide_env_values = true,
         value_name = "BYTES"
     )]
-    #[arg(default_value_t = 4_194_304)]
+    #[arg(default_value_t = EngineLimits::default().outbox.outbox_bytes_max)]
     pub outbox_bytes_max: usize,
     /// Messages queued for one watcher; beyond it the watcher is a victim until it has room.
     #[arg(
@@ -160,7 +163,7 @@ pub struct LimitArgs {
         hide_env_values = true,
         value_name = "COUNT"
     )]
-    #[arg(default_value_t = 16)]
+    #[arg(default_value_t = EngineLimits::default().mailbox_messages_max)]
     pub mailbox_messages_max: usize,
     /// Events of one delivery to one watcher, in bytes; one revision above it goes alone.
     #[arg(
@@ -169,7 +172,7 @@ pub struct LimitArgs {
         hide_env_values = true,
         value_name = "BYTES"
     )]
-    #[arg(default_value_t = 1_048_576)]
+    #[arg(default_value_t = EngineLimits::default().batch.delivery_bytes_max)]
     pub delivery_bytes_max: usize,
     /// Idle time after which a watch that asks for progress is told of progress, in milliseconds.
     #[arg(
@@ -186,7 +189,7 @@ pub struct LimitArgs {
         hide_env_values = true,
         value_name = "BYTES"
     )]
-    #[arg(default_value_t = 67_108_864)]
+    #[arg(default_value_t = EngineLimits::default().ring_bytes_max)]
     pub ring_bytes_max: usize,
     /// Latest values held in memory for reads, in bytes.
     #[arg(
@@ -195,7 +198,7 @@ pub struct LimitArgs {
         hide_env_values = true,
         value_name = "BYTES"
     )]
-    #[arg(default_value_t = 67_108_864)]
+    #[arg(default_value_t = StorageLimits::default().value_cache_bytes_max)]
     pub value_cache_bytes_max: usize,
 }
 

@@ -1,58 +1,23 @@
-//! What `vigil serve` runs with: values that have been checked.
+//! What `vigil serve` runs with: flags that have been checked, sorted into each room's own limits.
 //!
-//! Bad input becomes an error that names the flag and the limit, here and nowhere later. No room ever sees this type:
-//! the server hands each room its own limits.
+//! Bad input becomes an error that names the flag and the limit, here and nowhere later. No room ever sees a flag.
 
+use crate::actors::{EngineConfig, EngineLimits, OutboxLimits, Placement, StoreLimits};
 use crate::cli::{LimitArgs, ServeArgs};
+use crate::server::{ServeConfig, ServerLimits};
+use crate::storage::StorageLimits;
+use crate::watch::BatchLimits;
 use log::LevelFilter;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
 use std::time::Duration;
 
-/// Everything the server is started with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Everything that `vigil serve` is started with.
+#[derive(Clone, Debug)]
 pub struct Config {
-    /// Directory of the data.
-    pub data_dir: PathBuf,
-    /// Address to bind for clients.
-    pub listen_client: SocketAddr,
-    /// URL that clients are told to use; `None` is the bound address.
-    pub advertise_client_url: Option<String>,
-    /// Name of this member.
-    pub name: String,
-    /// Worker threads.
-    pub workers: usize,
     /// What is logged.
     pub log_level: LevelFilter,
-    /// The limits.
-    pub limits: ServerLimits,
-}
-
-/// The limits that can be set from outside; each is at least 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ServerLimits {
-    /// Size of one request, in bytes.
-    pub request_bytes_max: usize,
-    /// Operations of one transaction.
-    pub txn_ops_max: usize,
-    /// Open calls of one connection.
-    pub streams_per_connection_max: u32,
-    /// Watches of one Watch stream.
-    pub watches_per_stream_max: usize,
-    /// Watches of the whole server.
-    pub watches_max: usize,
-    /// Events queued for one Watch stream, in bytes.
-    pub outbox_bytes_max: usize,
-    /// Messages queued for one watcher.
-    pub mailbox_messages_max: usize,
-    /// Events of one delivery to one watcher, in bytes.
-    pub delivery_bytes_max: usize,
-    /// Idle time after which a watch is told of progress.
-    pub progress_notify_interval: Duration,
-    /// Recent commits held in memory, in bytes.
-    pub ring_bytes_max: usize,
-    /// Latest values held in memory, in bytes.
-    pub value_cache_bytes_max: usize,
+    /// What is served, where and within which bounds.
+    pub serve: ServeConfig,
 }
 
 /// Why the server cannot start with these flags.
@@ -114,67 +79,97 @@ impl TryFrom<ServeArgs> for Config {
     type Error = ConfigError;
 
     fn try_from(args: ServeArgs) -> Result<Self, ConfigError> {
+        if args.name.is_empty() {
+            return Err(ConfigError::Empty { flag: "name" });
+        }
         let workers = match args.workers {
             Some(workers) => count("workers", workers, WORKERS_MAX)?,
             None => default_workers(),
         };
-        if args.name.is_empty() {
-            return Err(ConfigError::Empty { flag: "name" });
-        }
-        Ok(Self {
+        let engine = EngineConfig {
             data_dir: args.data_dir,
+            placement: Placement::Threads { workers },
+            limits: engine_limits(&args.limits)?,
+            storage: storage_limits(&args.limits)?,
+        };
+        let serve = ServeConfig {
             listen_client: address("listen-client", &args.listen_client)?,
             advertise_client_url: args.advertise_client_url.map(url).transpose()?,
             name: args.name,
-            workers,
+            engine,
+            limits: server_limits(&args.limits)?,
+        };
+        Ok(Self {
             log_level: level(&args.log_level)?,
-            limits: ServerLimits::try_from(args.limits)?,
+            serve,
         })
     }
 }
 
-impl TryFrom<LimitArgs> for ServerLimits {
-    type Error = ConfigError;
+fn server_limits(args: &LimitArgs) -> Result<ServerLimits, ConfigError> {
+    let streams = args.streams_per_connection_max;
+    within(
+        "streams-per-connection-max",
+        streams.into(),
+        1,
+        u32::MAX.into(),
+    )?;
+    Ok(ServerLimits {
+        request_bytes_max: count("request-bytes-max", args.request_bytes_max, FRAME_BYTES_MAX)?,
+        streams_per_connection_max: streams,
+        ..ServerLimits::default()
+    })
+}
 
-    fn try_from(args: LimitArgs) -> Result<Self, ConfigError> {
-        let interval_ms = within(
-            "progress-notify-interval-ms",
-            args.progress_notify_interval_ms,
-            PROGRESS_NOTIFY_INTERVAL_MS_MIN,
-            PROGRESS_NOTIFY_INTERVAL_MS_MAX,
-        )?;
-        let streams = u64::from(args.streams_per_connection_max);
-        within("streams-per-connection-max", streams, 1, u32::MAX.into())?;
-        Ok(Self {
-            request_bytes_max: count("request-bytes-max", args.request_bytes_max, FRAME_BYTES_MAX)?,
-            txn_ops_max: count("txn-ops-max", args.txn_ops_max, COUNT_MAX)?,
-            streams_per_connection_max: args.streams_per_connection_max,
-            watches_per_stream_max: count(
-                "watches-per-stream-max",
-                args.watches_per_stream_max,
-                COUNT_MAX,
-            )?,
-            watches_max: count("watches-max", args.watches_max, COUNT_MAX)?,
-            outbox_bytes_max: count("outbox-bytes-max", args.outbox_bytes_max, FRAME_BYTES_MAX)?,
-            mailbox_messages_max: count(
-                "mailbox-messages-max",
-                args.mailbox_messages_max,
-                COUNT_MAX,
-            )?,
-            delivery_bytes_max: count(
-                "delivery-bytes-max",
-                args.delivery_bytes_max,
-                FRAME_BYTES_MAX,
-            )?,
-            progress_notify_interval: Duration::from_millis(interval_ms),
-            ring_bytes_max: count("ring-bytes-max", args.ring_bytes_max, MEMORY_BYTES_MAX)?,
-            value_cache_bytes_max: count(
-                "value-cache-bytes-max",
-                args.value_cache_bytes_max,
-                MEMORY_BYTES_MAX,
-            )?,
-        })
-    }
+fn engine_limits(args: &LimitArgs) -> Result<EngineLimits, ConfigError> {
+    let standard = EngineLimits::default();
+    let interval_ms = within(
+        "progress-notify-interval-ms",
+        args.progress_notify_interval_ms,
+        PROGRESS_NOTIFY_INTERVAL_MS_MIN,
+        PROGRESS_NOTIFY_INTERVAL_MS_MAX,
+    )?;
+    let store = StoreLimits {
+        txn_ops_max: count("txn-ops-max", args.txn_ops_max, COUNT_MAX)?,
+        ..standard.store
+    };
+    let batch = BatchLimits {
+        delivery_bytes_max: count(
+            "delivery-bytes-max",
+            args.delivery_bytes_max,
+            FRAME_BYTES_MAX,
+        )?,
+        ..standard.batch
+    };
+    let outbox = OutboxLimits {
+        outbox_bytes_max: count("outbox-bytes-max", args.outbox_bytes_max, FRAME_BYTES_MAX)?,
+        ..standard.outbox
+    };
+    let messages = args.mailbox_messages_max;
+    let per_stream = args.watches_per_stream_max;
+    Ok(EngineLimits {
+        store,
+        batch,
+        outbox,
+        mailbox_messages_max: count("mailbox-messages-max", messages, COUNT_MAX)?,
+        ring_bytes_max: count("ring-bytes-max", args.ring_bytes_max, MEMORY_BYTES_MAX)?,
+        watches_per_stream_max: count("watches-per-stream-max", per_stream, COUNT_MAX)?,
+        watches_max: count("watches-max", args.watches_max, COUNT_MAX)?,
+        progress_notify_interval: Duration::from_millis(interval_ms),
+        ..standard
+    })
+}
+
+fn storage_limits(args: &LimitArgs) -> Result<StorageLimits, ConfigError> {
+    let value_cache_bytes_max = args.value_cache_bytes_max;
+    Ok(StorageLimits {
+        value_cache_bytes_max: count(
+            "value-cache-bytes-max",
+            value_cache_bytes_max,
+            MEMORY_BYTES_MAX,
+        )?,
+        ..StorageLimits::default()
+    })
 }
 
 /// One thread is left to the store.
@@ -252,16 +247,22 @@ mod tests {
     #[test]
     fn defaults_are_etcds_where_etcd_has_one() {
         let config = config(&[]).unwrap();
-        assert_eq!(config.listen_client, "127.0.0.1:2379".parse().unwrap());
-        assert_eq!(config.name, "default");
-        assert!(config.workers >= 1);
-        assert_eq!(config.limits.request_bytes_max, 1_572_864);
-        assert_eq!(config.limits.txn_ops_max, 128);
-        assert_eq!(config.limits.streams_per_connection_max, u32::MAX);
         assert_eq!(
-            config.limits.progress_notify_interval,
-            Duration::from_mins(10)
+            config.serve.listen_client,
+            "127.0.0.1:2379".parse().unwrap()
         );
+        assert_eq!(config.serve.name, "default");
+        assert_eq!(config.serve.limits.request_bytes_max, 1_572_864);
+        assert_eq!(config.serve.limits.streams_per_connection_max, u32::MAX);
+        let limits = config.serve.engine.limits;
+        assert_eq!(limits.store.txn_ops_max, 128);
+        assert_eq!(limits.progress_notify_interval, Duration::from_mins(10));
+        assert_eq!(limits.batch.revisions_per_batch_max, 1000);
+        assert_eq!(limits.outbox.control_items_max, 16);
+        let Placement::Threads { workers } = config.serve.engine.placement else {
+            panic!("not on threads");
+        };
+        assert!(workers >= 1);
     }
 
     #[test]

@@ -60,6 +60,8 @@ pub mod backend;
 
 pub mod api;
 
+pub mod server;
+
 pub mod cli;
 
 pub mod config;

@@ -8,9 +8,10 @@ use log::{LevelFilter, Record, kv};
 use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
 use vigil::cli::{Cli, Command};
 use vigil::config::Config;
-use vigil::verbs;
+use vigil::{server, verbs};
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
@@ -25,10 +26,22 @@ fn main() -> ExitCode {
     }
 }
 
-/// Serves until the server is told to stop, or cannot go on.
+/// Serves until the process is told to stop, or the store fails.
 fn serve(config: Config) -> Result<(), Box<dyn Error>> {
     start_log(config.log_level)?;
-    System::new().block_on(async { Err("this build has no server".into()) })
+    // With standard output closed, nobody waits for this line.
+    let ready = |address| drop(writeln!(io::stdout(), "vigil: listening on {address}"));
+    System::new().block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let stop = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        Ok(server::run(config.serve, ready, stop).await?)
+    })
 }
 
 /// One line on standard error, and a code that is not zero.

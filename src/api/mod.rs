@@ -2,4 +2,12 @@
 //!
 //! It imports only the model and the backend; it never sees an actor, a mailbox or a disk.
 
+mod convert;
+mod grpc;
+mod status;
+mod stop;
+
 pub mod pb;
+
+pub use grpc::{Edge, EdgeFuture, EdgeLimits, Member};
+pub use stop::{Stop, StopSignal};

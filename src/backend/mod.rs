@@ -10,7 +10,7 @@ mod local;
 
 pub use crate::actors::EngineError as BackendError;
 pub use crate::actors::{
-    Next, Outbox, OutboxLimits, OutboxReader, Room, StreamEnd, StreamItem, WatchCreate,
+    Batch, Next, Outbox, OutboxLimits, OutboxReader, Room, StreamEnd, StreamItem, WatchCreate,
     WatchRejection,
 };
 

@@ -14,10 +14,6 @@ pub use meta::Identity;
 pub(crate) use block::{Block, BlockBuilder, RECORD_OVERHEAD_BYTES, RecordRef, piece_count};
 pub(crate) use checkpoint::{CheckpointHead, CheckpointReader, CheckpointWriter, Frame};
 pub(crate) use marks::{decode_marks, encode_marks};
-<<<<<<< HEAD
-pub use meta::Identity;
-=======
->>>>>>> storage
 pub(crate) use meta::{CompactionState, decode_compaction, decode_identity};
 pub(crate) use meta::{encode_compaction, encode_identity};
 

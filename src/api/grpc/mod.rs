@@ -1,0 +1,193 @@
+//! The gRPC edge of one worker: every call of every connection on that worker comes in through [`Edge::handle`].
+//!
+//! Calls go to tonic's routes; a watch stream goes round them, because its responses are encoded once for all who get
+//! them. Nothing here outlives its connection.
+
+mod cluster;
+mod encode;
+mod frame_limit;
+mod kv;
+mod maintenance;
+mod range_stream;
+mod watch;
+mod watch_body;
+
+use crate::api::pb::DESCRIPTORS;
+use crate::api::pb::etcdserverpb::cluster_server::ClusterServer;
+use crate::api::pb::etcdserverpb::kv_server::KvServer;
+use crate::api::pb::etcdserverpb::maintenance_server::MaintenanceServer;
+use crate::api::status;
+use crate::api::stop::StopSignal;
+use crate::backend::Backend;
+use bytes::Bytes;
+use frame_limit::FrameLimit;
+use futures_util::future::{Either, Ready, ready};
+use http::{HeaderMap, Request, Response};
+use std::convert::Infallible;
+use std::error::Error;
+use std::sync::Arc;
+use tonic::body::Body;
+use tonic::service::{Routes, RoutesBuilder};
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::{HealthReporter, HealthService};
+use tower::Service;
+
+/// The path of the one call that does not go through tonic's routes.
+const WATCH_PATH: &str = "/etcdserverpb.Watch/Watch";
+/// The metadata that names the client's API version.
+const CLIENT_API_VERSION: &str = "client-api-version";
+/// What a message may have beyond `request_bytes_max` before it is refused unread, in bytes; as in etcd.
+const FRAME_OVERHEAD_BYTES: usize = 512 << 10;
+
+/// Any error of a request's body.
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// The bounds of the edge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EdgeLimits {
+    /// Bytes of one encoded request. Messages of over 512 KiB more are refused before they are read, and watch
+    /// responses of at least 512 KiB more are cut into fragments where the watch allows it. etcd's default.
+    pub request_bytes_max: usize,
+}
+
+impl Default for EdgeLimits {
+    fn default() -> Self {
+        Self {
+            request_bytes_max: 1_572_864,
+        }
+    }
+}
+
+impl EdgeLimits {
+    /// Bytes of the largest message that is read, and of the smallest watch response that is cut.
+    fn frame_bytes(self) -> usize {
+        self.request_bytes_max.saturating_add(FRAME_OVERHEAD_BYTES)
+    }
+}
+
+/// What clients are told of this server when they ask for the members of its cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Member {
+    /// Its name; clients pass over members without one.
+    pub name: String,
+    /// The addresses that clients reach it at.
+    pub client_urls: Vec<String>,
+}
+
+/// The gRPC edge of one worker. A clone is the same edge.
+#[derive(Clone, Debug)]
+pub struct Edge<B> {
+    routes: Routes,
+    shared: Arc<Shared<B>>,
+}
+
+#[derive(Debug)]
+struct Shared<B> {
+    backend: B,
+    limits: EdgeLimits,
+    stop: StopSignal,
+}
+
+/// What [`Edge::handle`] returns: a response that is there at once, or that a route will give.
+pub type EdgeFuture =
+    Either<Ready<Result<Response<Body>, Infallible>>, <Routes as Service<Request<Body>>>::Future>;
+
+impl<B: Backend> Edge<B> {
+    /// The edge in front of `backend`. Its watch streams end when `stop` is heard; its health is what `health` reports.
+    pub fn new(
+        backend: B,
+        member: Arc<Member>,
+        limits: EdgeLimits,
+        health: &HealthReporter,
+        stop: StopSignal,
+    ) -> Self {
+        let frame_bytes = limits.frame_bytes();
+        let kv = kv::KvService::new(backend.clone(), limits.request_bytes_max);
+        let cluster = cluster::ClusterService::new(backend.clone(), member);
+        let maintenance = maintenance::MaintenanceService::new(backend.clone());
+        let health = HealthService::from_health_reporter(health.clone());
+        let mut routes = Routes::builder();
+        routes
+            .add_service(KvServer::new(kv).max_decoding_message_size(frame_bytes))
+            .add_service(ClusterServer::new(cluster).max_decoding_message_size(frame_bytes))
+            .add_service(MaintenanceServer::new(maintenance).max_decoding_message_size(frame_bytes))
+            .add_service(HealthServer::new(health).max_decoding_message_size(frame_bytes));
+        add_reflection(&mut routes);
+        Self {
+            routes: routes.routes().prepare(),
+            shared: Arc::new(Shared {
+                backend,
+                limits,
+                stop,
+            }),
+        }
+    }
+
+    /// Answers one call. Must run on the worker's own thread, inside its `LocalSet`.
+    pub fn handle<R>(&self, request: Request<R>) -> EdgeFuture
+    where
+        R: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        R::Error: Into<BoxError>,
+    {
+        if !is_client_version_readable(request.headers()) {
+            let status = status::invalid_client_api_version();
+            return Either::Left(ready(Ok(status.into_http())));
+        }
+        let frame_bytes = self.shared.limits.frame_bytes();
+        let request = request.map(|body| FrameLimit::new(body, frame_bytes));
+        if request.uri().path() == WATCH_PATH {
+            let response = watch::serve(
+                &self.shared.backend,
+                request.into_body(),
+                self.shared.limits,
+                self.shared.stop.clone(),
+            );
+            return Either::Left(ready(Ok(response)));
+        }
+        Either::Right(self.routes.clone().call(request))
+    }
+}
+
+fn is_client_version_readable(headers: &HeaderMap) -> bool {
+    headers
+        .get(CLIENT_API_VERSION)
+        .is_none_or(|version| std::str::from_utf8(version.as_bytes()).is_ok())
+}
+
+/// Adds server reflection in both of its versions. Our own descriptors are always readable, so a failure can only be a
+/// fault of the build: it is logged, and clients get Unimplemented.
+fn add_reflection(routes: &mut RoutesBuilder) {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    match (builder().build_v1(), builder().build_v1alpha()) {
+        (Ok(v1), Ok(v1alpha)) => {
+            routes.add_service(v1).add_service(v1alpha);
+        }
+        (Err(error), _) | (_, Err(error)) => log::error!("no server reflection: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn a_client_version_must_be_readable_where_there_is_one() {
+        let mut headers = HeaderMap::new();
+        assert!(is_client_version_readable(&headers));
+        headers.insert(CLIENT_API_VERSION, HeaderValue::from_static("3.6"));
+        assert!(is_client_version_readable(&headers));
+        let unreadable = HeaderValue::from_bytes(b"3.\xff").unwrap();
+        headers.insert(CLIENT_API_VERSION, unreadable);
+        assert!(!is_client_version_readable(&headers));
+    }
+
+    #[test]
+    fn frames_may_be_half_a_mebibyte_larger_than_requests() {
+        assert_eq!(EdgeLimits::default().frame_bytes(), 2_097_152);
+    }
+}

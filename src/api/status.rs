@@ -1,0 +1,241 @@
+//! Words shown to a client: the one table of etcd's exact codes, error texts and cancel reasons.
+//!
+//! Clients match on these texts, so none may be reworded; and no other file may hold one.
+
+use crate::backend::{BackendError, StreamEnd, WatchRejection};
+use crate::model::Refusal;
+use std::borrow::Cow;
+use tonic::{Code, Status};
+
+/// The code and text for a request that was refused.
+pub(crate) fn refusal(refusal: &Refusal) -> Status {
+    let (code, text) = match refusal {
+        Refusal::EmptyKey => (Code::InvalidArgument, "etcdserver: key is not provided"),
+        Refusal::KeyNotFound => (Code::InvalidArgument, "etcdserver: key not found"),
+        Refusal::ValueProvided => (Code::InvalidArgument, "etcdserver: value is provided"),
+        Refusal::LeaseProvided => (Code::InvalidArgument, "etcdserver: lease is provided"),
+        Refusal::LeaseNotFound => (Code::NotFound, "etcdserver: requested lease not found"),
+        Refusal::TooManyOperations { .. } => (
+            Code::InvalidArgument,
+            "etcdserver: too many operations in txn request",
+        ),
+        Refusal::DuplicateKey => (
+            Code::InvalidArgument,
+            "etcdserver: duplicate key given in txn request",
+        ),
+        Refusal::RequestTooLarge { .. } => {
+            (Code::InvalidArgument, "etcdserver: request is too large")
+        }
+        Refusal::InvalidSort => (Code::InvalidArgument, "etcdserver: invalid sort option"),
+        Refusal::Compacted { .. } => (
+            Code::OutOfRange,
+            "etcdserver: mvcc: required revision has been compacted",
+        ),
+        Refusal::FutureRevision { .. } => (
+            Code::OutOfRange,
+            "etcdserver: mvcc: required revision is a future revision",
+        ),
+        Refusal::NoSpace => (
+            Code::ResourceExhausted,
+            "etcdserver: mvcc: database space exceeded",
+        ),
+        // etcd has no such limit, hence no text for it.
+        Refusal::AnswerTooLarge { .. } => {
+            return Status::resource_exhausted(format!("vigil: {refusal}"));
+        }
+    };
+    Status::new(code, text)
+}
+
+/// The code and text for a request that was not answered.
+pub(crate) fn backend(error: &BackendError) -> Status {
+    match error {
+        BackendError::Refused(reason) => refusal(reason),
+        BackendError::TooManyRequests => {
+            Status::resource_exhausted("etcdserver: too many requests")
+        }
+        BackendError::Stopped => stopped(),
+        // What etcd has no name for goes out as it is; whether a write took effect is indeed unknown then.
+        BackendError::Failed(text) => Status::unknown(text.clone()),
+    }
+}
+
+/// The server is stopping; clients try elsewhere, and watches resume by revision.
+pub(crate) fn stopped() -> Status {
+    Status::unavailable("etcdserver: server stopped")
+}
+
+/// How a watch stream's end reads in its trailers. Clients resume after `Unavailable` and give up after anything else.
+pub(crate) fn stream_end(end: StreamEnd) -> Status {
+    match end {
+        StreamEnd::Unavailable(reason) => Status::unavailable(reason),
+        StreamEnd::Canceled => Status::cancelled("etcdserver: watch canceled"),
+    }
+}
+
+/// The `cancel_reason` of a watch that was not created.
+pub(crate) fn rejection(reason: WatchRejection) -> Cow<'static, str> {
+    match reason {
+        WatchRejection::NegativeStart => {
+            "etcdserver: mvcc: required revision has been compacted".into()
+        }
+        WatchRejection::EmptyRange => "mvcc: watcher range is empty".into(),
+        WatchRejection::DuplicateId => {
+            "mvcc: duplicate watch ID provided on the WatchStream".into()
+        }
+        // etcd takes any id and has no such limit, hence no text for these two.
+        WatchRejection::InvalidId => "vigil: watch ID is negative".into(),
+        WatchRejection::TooManyWatches { max } => {
+            format!("vigil: too many watches, the limit is {max}").into()
+        }
+    }
+}
+
+/// A message longer than the transport takes, refused before it is read.
+pub(crate) fn message_too_large(bytes: u64, max: u64) -> Status {
+    Status::resource_exhausted(format!(
+        "grpc: received message larger than max ({bytes} vs. {max})"
+    ))
+}
+
+/// A response longer than the transport can carry.
+pub(crate) fn response_too_large() -> Status {
+    Status::resource_exhausted("vigil: a response is too large")
+}
+
+/// The metadata `client-api-version` is not UTF-8.
+pub(crate) fn invalid_client_api_version() -> Status {
+    Status::invalid_argument("etcdserver: invalid client api version")
+}
+
+/// A streamed range is answered in key order only.
+pub(crate) fn stream_sort_order() -> Status {
+    Status::unimplemented("RangeStream does not support custom sort orders")
+}
+
+/// A streamed range cannot be filtered by revision.
+pub(crate) fn stream_revision_filters() -> Status {
+    Status::unimplemented("RangeStream does not support revision filters")
+}
+
+/// A call that the protocol has and this server does not serve.
+pub(crate) fn unimplemented(call: &'static str) -> Status {
+    Status::unimplemented(format!("vigil: {call} is not served"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Revision;
+
+    fn check(reason: Refusal, code: Code, text: &str) {
+        let status = backend(&BackendError::Refused(reason));
+        assert_eq!((status.code(), status.message()), (code, text));
+    }
+
+    #[test]
+    fn refusals_read_as_clients_match_them() {
+        use Code::{InvalidArgument, NotFound, OutOfRange, ResourceExhausted};
+        let table = [
+            (
+                Refusal::EmptyKey,
+                InvalidArgument,
+                "etcdserver: key is not provided",
+            ),
+            (
+                Refusal::KeyNotFound,
+                InvalidArgument,
+                "etcdserver: key not found",
+            ),
+            (
+                Refusal::ValueProvided,
+                InvalidArgument,
+                "etcdserver: value is provided",
+            ),
+            (
+                Refusal::LeaseProvided,
+                InvalidArgument,
+                "etcdserver: lease is provided",
+            ),
+            (
+                Refusal::LeaseNotFound,
+                NotFound,
+                "etcdserver: requested lease not found",
+            ),
+            (
+                Refusal::TooManyOperations { max: 128 },
+                InvalidArgument,
+                "etcdserver: too many operations in txn request",
+            ),
+            (
+                Refusal::DuplicateKey,
+                InvalidArgument,
+                "etcdserver: duplicate key given in txn request",
+            ),
+            (
+                Refusal::RequestTooLarge { bytes: 2, max: 1 },
+                InvalidArgument,
+                "etcdserver: request is too large",
+            ),
+            (
+                Refusal::InvalidSort,
+                InvalidArgument,
+                "etcdserver: invalid sort option",
+            ),
+            (
+                Refusal::Compacted {
+                    compact_revision: Revision(7),
+                },
+                OutOfRange,
+                "etcdserver: mvcc: required revision has been compacted",
+            ),
+            (
+                Refusal::FutureRevision {
+                    current: Revision(7),
+                },
+                OutOfRange,
+                "etcdserver: mvcc: required revision is a future revision",
+            ),
+            (
+                Refusal::NoSpace,
+                ResourceExhausted,
+                "etcdserver: mvcc: database space exceeded",
+            ),
+        ];
+        for (reason, code, text) in table {
+            check(reason, code, text);
+        }
+    }
+
+    #[test]
+    fn an_answer_too_large_names_the_ways_out() {
+        let status = refusal(&Refusal::AnswerTooLarge { max: 9 });
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert!(status.message().contains("limit") && status.message().contains("RangeStream"));
+    }
+
+    #[test]
+    fn p6_a_stream_that_dies_ends_with_unavailable_so_that_clients_resume() {
+        let status = stream_end(StreamEnd::Unavailable("watch side restarted"));
+        assert_eq!(status.code(), Code::Unavailable);
+        assert_eq!(stopped().code(), Code::Unavailable);
+        assert_eq!(stream_end(StreamEnd::Canceled).code(), Code::Cancelled);
+    }
+
+    #[test]
+    fn cancel_reasons_are_the_protocols() {
+        assert_eq!(
+            rejection(WatchRejection::EmptyRange),
+            "mvcc: watcher range is empty"
+        );
+        assert_eq!(
+            rejection(WatchRejection::DuplicateId),
+            "mvcc: duplicate watch ID provided on the WatchStream"
+        );
+        assert_eq!(
+            rejection(WatchRejection::NegativeStart),
+            "etcdserver: mvcc: required revision has been compacted"
+        );
+        assert!(rejection(WatchRejection::TooManyWatches { max: 3 }).contains('3'));
+    }
+}
