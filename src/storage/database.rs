@@ -7,6 +7,7 @@ use super::{StorageError, StorageLimits};
 use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 /// Large enough that a leaf of 16 pieces of 64 KiB stays under a quarter of it: above that sled would write a blob
@@ -60,6 +61,8 @@ pub(crate) trait Database: fmt::Debug + Send + Sync {
     fn get(&self, key: &[u8]) -> Result<Option<Stored>, StorageError>;
     /// The records from `from` up to but without `until`. Not a snapshot: the caller bounds it (L7).
     fn scan(&self, from: &[u8], until: &[u8]) -> Scan<'_>;
+    /// Lets go of the files and of their lock; whoever still reads is told that the store is closed.
+    fn close(&self);
     /// What the data takes on the disk, in bytes.
     fn size_bytes(&self) -> Result<u64, StorageError>;
     /// What the disk still has, in bytes.
@@ -68,7 +71,8 @@ pub(crate) trait Database: fmt::Debug + Send + Sync {
 
 /// The shipped engine.
 pub(crate) struct SledDatabase {
-    db: sled::Db,
+    /// Gone once it is closed, so that its lock is free though readers may still hold this face.
+    db: RwLock<Option<sled::Db>>,
     /// A handle of our own on sled's data file: any handle of a file syncs all of it.
     data_file: File,
     dir: PathBuf,
@@ -107,10 +111,15 @@ impl SledDatabase {
             sync_directory(parent)?;
         }
         Ok(Self {
-            db,
+            db: RwLock::new(Some(db)),
             data_file,
             dir: dir.to_path_buf(),
         })
+    }
+
+    fn db(&self) -> Result<sled::Db, StorageError> {
+        let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
+        db.clone().ok_or(StorageError::Closed)
     }
 }
 
@@ -176,13 +185,13 @@ impl Database for SledDatabase {
                 Change::Remove(key) => batch.remove(key),
             }
         }
-        self.db
+        self.db()?
             .apply_batch(batch)
             .map_err(|error| StorageError::disk("apply a batch", error))
     }
 
     fn sync(&self) -> Result<(), StorageError> {
-        self.db
+        self.db()?
             .flush()
             .map_err(|error| StorageError::disk("flush", error))?;
         self.data_file
@@ -191,17 +200,26 @@ impl Database for SledDatabase {
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Stored>, StorageError> {
-        match self.db.get(key) {
+        match self.db()?.get(key) {
             Ok(found) => Ok(found.map(Stored)),
             Err(error) => Err(StorageError::disk("read a record", error)),
         }
     }
 
     fn scan(&self, from: &[u8], until: &[u8]) -> Scan<'_> {
-        Box::new(self.db.range(from..until).map(|item| match item {
+        let db = match self.db() {
+            Ok(db) => db,
+            Err(closed) => return Box::new(std::iter::once(Err(closed))),
+        };
+        Box::new(db.range(from..until).map(|item| match item {
             Ok((key, value)) => Ok((Stored(key), Stored(value))),
             Err(error) => Err(StorageError::disk("scan records", error)),
         }))
+    }
+
+    fn close(&self) {
+        let db = self.db.write().unwrap_or_else(PoisonError::into_inner).take();
+        drop(db);
     }
 
     fn size_bytes(&self) -> Result<u64, StorageError> {

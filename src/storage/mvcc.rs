@@ -175,7 +175,9 @@ impl Writer {
         self.pool.stop();
         committed?;
         self.checkpointer.close(&self.core, self.compactor.steps());
-        self.core.db.sync()
+        let synced = self.core.db.sync();
+        self.core.db.close();
+        synced
     }
 
     fn check_alive(&self) -> Result<(), StorageError> {

@@ -123,6 +123,9 @@ impl State {
 }
 
 impl Database for MemoryDisk {
+    /// A disk in memory has no lock to let go of.
+    fn close(&self) {}
+
     fn apply(&self, changes: Vec<Change>) -> Result<(), StorageError> {
         let mut state = self.0.lock().unwrap();
         state.call()?;
