@@ -62,6 +62,12 @@ pub mod api;
 
 pub mod server;
 
+pub mod cli;
+
+pub mod config;
+
+pub mod verbs;
+
 pub use actors::{
     Delivery, Engine, EngineConfig, EngineError, EngineLimits, Inspection, Placement, ToWatcher,
     Watch,

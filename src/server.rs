@@ -4,9 +4,12 @@
 
 mod connection;
 mod io;
+mod run;
 
 #[cfg(test)]
 mod tests;
+
+pub use run::{ServeConfig, ServeError, run};
 
 use crate::api::{Edge, EdgeLimits, Member, Stop, StopSignal};
 use crate::backend::Backend;

@@ -29,5 +29,6 @@ pub use outbox::{
 pub use protocol::{Delivery, Inspection, ToWatcher};
 pub use stream::InFlight;
 pub use watch_stream::{WatchCreate, WatchStream};
+
 // The edge encodes batches and may not import `watch`.
 pub use crate::watch::Batch;
