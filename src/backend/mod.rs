@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 mod local;
 
+pub use local::LocalBackend;
+
 pub use crate::actors::EngineError as BackendError;
 pub use crate::actors::{
     Batch, Next, Outbox, OutboxLimits, OutboxReader, Room, StreamEnd, StreamItem, WatchCreate,
