@@ -28,6 +28,9 @@ pub struct CatchUpLimits {
     pub classes_per_plan_max: usize,
     /// Entries that one step moves at most; the rest stay ready and are served by the next.
     pub watchers_per_pass_max: usize,
+    /// Events that one step puts into batches at most, counted anew for each batch: entries of one class at a thousand
+    /// positions need a thousand of them. One batch is always made.
+    pub batched_events_per_pass_max: usize,
     /// What one watcher is handed at once.
     pub batch: BatchLimits,
 }
@@ -38,7 +41,8 @@ impl Default for CatchUpLimits {
             stretch_revisions_max: 1000,
             revisions_per_pick_max: 128,
             classes_per_plan_max: 64,
-            watchers_per_pass_max: 8192,
+            watchers_per_pass_max: 2048,
+            batched_events_per_pass_max: 1 << 16,
             batch: BatchLimits::default(),
         }
     }
@@ -204,7 +208,7 @@ impl<R> CatchUp<R> {
             .hits(within(commits, &covered), |tally| tally.pass == pass);
         // Both go by class, and there are no hits but for classes that wait.
         let mut hits = hits.into_iter().peekable();
-        let mut handouts = Vec::new();
+        let mut handouts = Handouts::default();
         for waits in waits.chunk_by(|a, b| a.class == b.class) {
             let class = waits.first().map(|wait| wait.class);
             match hits.next_if(|hits| Some(hits.id.slot) == class) {
@@ -214,7 +218,7 @@ impl<R> CatchUp<R> {
                     .for_each(|wait| self.move_to(wait.id, covered.end, false)),
             }
         }
-        handouts
+        handouts.made
     }
 
     /// A pick was read: `commits` are all there is of its range before `next`, which is the pick's own unless not all of
@@ -226,9 +230,9 @@ impl<R> CatchUp<R> {
         next: Revision,
     ) -> Vec<Handout> {
         let covered = pick.from..next;
-        let mut handouts = Vec::new();
+        let mut handouts = Handouts::default();
         if self.classes.class(pick.id).is_none() {
-            return handouts;
+            return Vec::new();
         }
         let waits_max = self.limits.watchers_per_pass_max.max(1);
         let waits = self
@@ -240,7 +244,7 @@ impl<R> CatchUp<R> {
             events: select(&pick.class, within(commits, &covered), pick.from),
         };
         self.hand_out(hits, &waits, next, &mut handouts);
-        handouts
+        handouts.made
     }
 
     /// Takes out entries that want what is compacted, at most `entries_max`: they are to be told so (L6).
@@ -271,45 +275,34 @@ impl<R> CatchUp<R> {
 
     /// Cuts what a class is told into batches once, for all its entries: each gets the rest, from its own position on, of
     /// the first batch that it has not had. So positions that differ come together at the next cut.
-    fn hand_out(
-        &mut self,
-        hits: Hits,
-        waits: &[Wait],
-        next: Revision,
-        handouts: &mut Vec<Handout>,
-    ) {
+    fn hand_out(&mut self, hits: Hits, waits: &[Wait], next: Revision, handouts: &mut Handouts) {
         let oldest = waits.first().map_or(next, |wait| wait.at);
         let mut events = hits.events;
         events.drain(..events.partition_point(|event| event.kv.mod_revision < oldest));
         let batches = cut(events, hits.class.prev_kv, &self.limits.batch);
-        let mut latest: Option<(Revision, Handout)> = None;
+        let first = handouts.made.len();
         for wait in waits {
             let index = batches.partition_point(|batch| batch.last() < wait.at);
-            let after = batches.get(index + 1).map_or(next, |batch| batch.first());
             let Some(batch) = batches.get(index) else {
                 self.move_to(wait.id, next, false);
                 continue;
             };
-            self.move_to(wait.id, after, true);
+            let after = batches.get(index + 1).map_or(next, |batch| batch.first());
             // Entries come by position: those that want the same events come one after the other.
-            if let Some((served, handout)) = &mut latest
-                && *served == after
-                && wait.at <= handout.batch.first()
-            {
+            let shared = handouts.made.get_mut(first..).and_then(<[_]>::last_mut);
+            if let Some(handout) = shared.filter(|it| wait.at <= it.batch.first()) {
                 handout.watchers.push(wait.id);
-                continue;
+            } else if handouts.batched_events < self.limits.batched_events_per_pass_max.max(1) {
+                let Some(batch) = batch.since(wait.at) else {
+                    continue;
+                };
+                handouts.add(batch, wait.id);
+            } else {
+                // Enough for one pass: this entry and those behind it stay ready.
+                return;
             }
-            let Some(batch) = batch.since(wait.at) else {
-                continue;
-            };
-            let handout = Handout {
-                prev_missing: prev_missing(batch.events(), batch.with_prev()),
-                batch,
-                watchers: vec![wait.id],
-            };
-            handouts.extend(latest.replace((after, handout)).map(|it| it.1));
+            self.move_to(wait.id, after, true);
         }
-        handouts.extend(latest.map(|it| it.1));
     }
 
     /// Moves a ready entry on, and parks it when it has been handed something.
@@ -341,6 +334,24 @@ impl<R> CatchUp<R> {
             let class = lagging.class.slot;
             self.ready.remove(Wait { class, at, id });
         }
+    }
+}
+
+/// What one pass hands out, and how many events it has put into batches for that.
+#[derive(Debug, Default)]
+struct Handouts {
+    made: Vec<Handout>,
+    batched_events: usize,
+}
+
+impl Handouts {
+    fn add(&mut self, batch: Arc<Batch>, watcher: WatcherId) {
+        self.batched_events += batch.events().len();
+        self.made.push(Handout {
+            prev_missing: prev_missing(batch.events(), batch.with_prev()),
+            batch,
+            watchers: vec![watcher],
+        });
     }
 }
 

@@ -132,12 +132,13 @@ impl TestEngine {
             open,
             capacity,
         };
+        let actor = actor.start();
         let watch = self
             .engine
-            .watch(spec, actor.start().recipient())
+            .watch(spec, actor.clone().recipient())
             .await
             .expect("a watch");
-        TestWatch { seen, gate, watch }
+        TestWatch { seen, gate, watch, _actor: actor }
     }
 
     /// A stream whose outbox is read by hand.
@@ -275,6 +276,8 @@ pub(super) struct TestWatch {
     seen: Arc<Mutex<Vec<Got>>>,
     gate: watch::Sender<bool>,
     pub(super) watch: Watch,
+    /// The application's own handle; the engine's is a slot of its own.
+    _actor: Addr<Taker>,
 }
 
 impl TestWatch {

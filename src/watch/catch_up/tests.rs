@@ -181,6 +181,18 @@ fn l4_a_class_known_to_be_dense_is_scanned_for_without_asking_again_at_each_stre
 }
 
 #[test]
+fn l4_a_narrow_class_is_found_behind_a_dense_one() {
+    let mut catch_up = catch_up([entry(1, &key("a"), 2), entry(2, &key("b"), 2)]);
+    let plan = catch_up.plan(Revision(1000), |range, _, _| {
+        (range.start == "b").then(|| vec![Revision(9)])
+    });
+    let Plan::Pick(pick) = plan else {
+        panic!("no pick: {plan:?}")
+    };
+    assert_eq!(pick.class, key("b"));
+}
+
+#[test]
 fn l4_a_crowd_of_classes_in_a_short_gap_is_served_by_scanning_it() {
     let classes: Vec<_> = (0..100)
         .map(|number| class_of(KeyRange::single(format!("{number}"))))
@@ -274,6 +286,21 @@ fn a_pass_moves_a_bounded_number_of_entries_and_the_next_one_the_rest() {
     for left in [2, 1, 0] {
         assert_eq!(catch_up.absorb(&history, covered(2, 3)).len(), 1);
         assert_eq!(catch_up.ready_len(), left);
+    }
+}
+
+#[test]
+fn a_pass_makes_a_bounded_number_of_batches_and_the_next_one_the_rest() {
+    let mut catch_up = CatchUp::new(CatchUpLimits {
+        batched_events_per_pass_max: 1,
+        ..limits()
+    });
+    let a = key("a");
+    (2..5_i64).for_each(|at| catch_up.insert(entry(at.unsigned_abs(), &a, at)));
+    let history = commits(2, &[b"a", b"a", b"a"]);
+    for (watcher, first) in [(2, 2), (3, 3), (4, 4)] {
+        let handouts = catch_up.absorb(&history, covered(2, 5));
+        assert_eq!(span(&handouts), [(first, 4, vec![watcher])]);
     }
 }
 
@@ -394,7 +421,7 @@ proptest! {
         entries in proptest::collection::vec(
             (any::<proptest::sample::Index>(), 1_i64..40), 1..30),
         history in any_commits(2, 0..35),
-        sizes in (1_usize..12, 1_usize..4, 1_usize..4, 1_usize..5, 1_usize..5),
+        sizes in (1_usize..12, 1_usize..4, 1_usize..4, 1_usize..9, 1_usize..5, 1_usize..9),
         chances in proptest::collection::vec(any::<u8>(), 1..50),
     ) {
         let mut desk = Desk {
@@ -403,6 +430,7 @@ proptest! {
                 revisions_per_pick_max: sizes.1,
                 classes_per_plan_max: sizes.2,
                 watchers_per_pass_max: sizes.3,
+                batched_events_per_pass_max: sizes.5,
                 batch: revisions_max(sizes.4),
             }),
             history,
