@@ -11,9 +11,10 @@ mod tests;
 
 pub use run::{ServeConfig, ServeError, run};
 
+use crate::actors::Engine;
 use crate::api::{Edge, EdgeLimits, Member, Stop, StopSignal};
-use crate::backend::Backend;
-use actix_rt::ArbiterHandle;
+use crate::backend::{Backend, LocalBackend};
+use actix_rt::{Arbiter, ArbiterHandle};
 use std::future::Future;
 use std::io as std_io;
 use std::net::{SocketAddr, TcpListener};
@@ -85,6 +86,18 @@ pub struct Worker<B> {
     pub arbiter: ArbiterHandle,
     /// What its connections talk to.
     pub backend: B,
+}
+
+/// The workers of an engine, each with its own thread and the engine as its backend. Where the engine lives on the thread
+/// that started it, this must be called on that thread.
+pub fn engine_workers(engine: &Engine) -> Vec<Worker<LocalBackend>> {
+    let worker = |number| Worker {
+        arbiter: engine
+            .worker_arbiter(number)
+            .unwrap_or_else(Arbiter::current),
+        backend: LocalBackend::new(engine.clone(), number),
+    };
+    (0..engine.workers()).map(worker).collect()
 }
 
 /// A connection on its way to its worker.

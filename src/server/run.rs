@@ -2,12 +2,10 @@
 //!
 //! It puts the parts together and decides nothing for them. It neither prints nor ends the process: its caller does.
 
-use super::{ServerLimits, Worker, start};
+use super::{ServerLimits, engine_workers, start};
 use crate::actors::{Engine, EngineConfig, EngineError};
 use crate::api::Member;
-use crate::backend::LocalBackend;
 use crate::storage::StorageError;
-use actix_rt::Arbiter;
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -74,8 +72,8 @@ pub async fn run(
         name: config.name,
         client_urls: vec![config.advertise_client_url.unwrap_or_else(|| url_of(bound))],
     };
-    let server =
-        start(listener, workers(&engine), member, config.limits).map_err(ServeError::Serve)?;
+    let server = start(listener, engine_workers(&engine), member, config.limits)
+        .map_err(ServeError::Serve)?;
     log::info!(revision = engine.revision().0, workers = engine.workers(); "serving clients on {bound}");
     ready(bound);
     let failure = tokio::select! {
@@ -89,17 +87,6 @@ pub async fn run(
         Some(failure) => Err(ServeError::Failed(failure)),
         None => closed.map_err(ServeError::Close),
     }
-}
-
-/// The engine's worker threads, each with the engine as its own connections see it.
-fn workers(engine: &Engine) -> Vec<Worker<LocalBackend>> {
-    let worker = |number| Worker {
-        arbiter: engine
-            .worker_arbiter(number)
-            .unwrap_or_else(Arbiter::current),
-        backend: LocalBackend::new(engine.clone(), number),
-    };
-    (0..engine.workers()).map(worker).collect()
 }
 
 /// Where clients find a server that listens here; an address that stands for all of them is none to connect to.
