@@ -109,7 +109,7 @@ pub struct Room {
 
 /// The outbox accepts nothing any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Closed;
+pub(crate) struct Closed;
 
 /// The bounded queue of one stream.
 pub struct Outbox {
@@ -227,11 +227,6 @@ impl Outbox {
         if let Some(body) = body {
             body.wake();
         }
-    }
-
-    /// True when the stream has ended.
-    pub(crate) fn is_ended(&self) -> bool {
-        self.queue().end.is_some()
     }
 
     /// Waits until few enough control items wait (or the stream has ended), so that a client that only sends and

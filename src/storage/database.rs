@@ -218,7 +218,11 @@ impl Database for SledDatabase {
     }
 
     fn close(&self) {
-        let db = self.db.write().unwrap_or_else(PoisonError::into_inner).take();
+        let db = self
+            .db
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         drop(db);
     }
 

@@ -165,7 +165,10 @@ fn l5_many_late_watchers_are_one_pass_over_history() {
             assert_eq!(watch.revisions(), upto(2, 3001));
         }
         let (both, _) = test.reads().await;
-        assert!(both <= 10 * one_pass, "21 watchers cost {both} reads where one costs {one_pass}");
+        assert!(
+            both <= 10 * one_pass,
+            "21 watchers cost {both} reads where one costs {one_pass}"
+        );
         drop(watches);
         test.finish().await;
     });

@@ -138,7 +138,12 @@ impl TestEngine {
             .watch(spec, actor.clone().recipient())
             .await
             .expect("a watch");
-        TestWatch { seen, gate, watch, _actor: actor }
+        TestWatch {
+            seen,
+            gate,
+            watch,
+            _actor: actor,
+        }
     }
 
     /// A stream whose outbox is read by hand.
