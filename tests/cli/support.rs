@@ -13,7 +13,10 @@ const TRIES: u32 = 400;
 const BETWEEN: Duration = Duration::from_millis(50);
 
 /// Asks until there is an answer; shows the last state when there is none in time.
-#[allow(clippy::disallowed_methods, reason = "there is no arbiter to block here")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "there is no arbiter to block here"
+)]
 pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
     let mut last = String::new();
     for _ in 0..TRIES {
