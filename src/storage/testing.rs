@@ -197,7 +197,6 @@ pub(crate) fn small() -> StorageLimits {
         page_cache_bytes_max: 8 << 20,
         value_cache_bytes_max: 1 << 20,
         history_cache_bytes_max: 1 << 20,
-        lock_wait_ms_max: 0,
         ..StorageLimits::default()
     }
 }
