@@ -17,6 +17,7 @@ const MESSAGE_BYTES: usize = 100;
 
 /// What became of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::enum_variant_names, reason = "the three words of the design")]
 pub(crate) enum Sent {
     /// It is in the watcher's mailbox.
     Sent,

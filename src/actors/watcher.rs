@@ -126,7 +126,7 @@ impl Handler<ToWatcher> for Watcher {
         let watch_id = self.shared.watch_id;
         match message {
             ToWatcher::Created { revision } => {
-                self.outbox.push(StreamItem::Created { watch_id, revision })
+                self.outbox.push(StreamItem::Created { watch_id, revision });
             }
             ToWatcher::Events(delivery) => self.events(delivery, ctx),
             ToWatcher::Progress { revision } => self

@@ -8,7 +8,7 @@ use crate::actors::watcher::Watcher;
 use crate::actors::watcher_group::WatcherGroup;
 use crate::actors::{EngineError, EngineLimits, StreamEnd};
 use crate::model::KeyRange;
-use actix::{Actor, Handler, Message};
+use actix::{Handler, Message};
 
 /// Kills the actor that handles it.
 #[derive(Message)]

@@ -112,8 +112,8 @@ fn key_range() -> impl Strategy<Value = KeyRange> {
 
 fn change() -> impl Strategy<Value = Change> {
     let value = prop_oneof![
-        6 => (0..40_usize),
-        1 => (200..700_usize),
+        6 => 0..40_usize,
+        1 => 200..700_usize,
     ];
     let value = (any::<u8>(), value).prop_map(|(byte, len)| Bytes::from(vec![byte; len]));
     prop_oneof![
