@@ -323,7 +323,7 @@ fn run(limits: StorageLimits, steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     #[test]
     fn store_answers_like_a_naive_one_through_compactions_and_crashes(
