@@ -9,6 +9,7 @@ pub(crate) mod process;
 pub(crate) mod requests;
 pub(crate) mod stream;
 pub(crate) mod validator;
+mod validator_tests;
 pub(crate) mod wait;
 
 pub(crate) use client::Client;
