@@ -109,7 +109,7 @@ pub struct Room {
 
 /// The outbox accepts nothing any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Closed;
+pub(crate) struct Closed;
 
 /// The bounded queue of one stream.
 pub struct Outbox {

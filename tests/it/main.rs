@@ -10,5 +10,12 @@
     reason = "a test fails by panicking, and says on stderr what it measured"
 )]
 
+mod clients;
+mod durability;
+mod etcdctl;
+mod limits;
 mod probes;
+mod serve;
+mod slow_stream;
 mod support;
+mod verbs;

@@ -161,7 +161,7 @@ impl WatchBody {
             Some(bytes) => self.chunks.put_shared(bytes),
             None => events().for_each(|event| {
                 self.chunks
-                    .put_shared(encode::encoded_event(event, with_prev))
+                    .put_shared(encode::encoded_event(event, with_prev));
             }),
         }
     }

@@ -8,6 +8,7 @@ mod kv_compact;
 mod kv_range;
 mod kv_txn;
 mod streams;
+mod watch_compaction;
 mod watch_create;
 mod watch_fragment;
 mod watch_ids;
@@ -73,6 +74,8 @@ probes! {
         p25_progress_waits_for_watches_that_are_behind
         p26_an_event_takes_the_place_of_periodic_progress
         p27_progress_never_overtakes_events;
+    watch_compaction:
+        p51_a_watch_across_compactions_is_told_all_or_cancelled;
     watch_fragment:
         p28_a_large_response_is_cut_only_for_those_who_asked
         p50_a_backlog_of_large_values_is_one_response_or_bounded_ones;

@@ -10,7 +10,7 @@ use super::pb::{RequestOp, TxnRequest};
 use super::requests::all_of;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use vigil::model::KeyRange;
 
@@ -112,10 +112,26 @@ impl History {
         }
     }
 
+    /// The last revision below which everything was acknowledged.
+    pub(crate) fn acknowledged(&self) -> i64 {
+        let inner = self.inner.lock().expect("nobody panics while recording");
+        let unbroken = (2..).zip(inner.changes.keys());
+        let last = unbroken
+            .take_while(|(expected, revision)| expected == *revision)
+            .last();
+        last.map_or(1, |(revision, _)| revision)
+    }
+
     /// The last revision.
     pub(crate) fn last(&self) -> i64 {
         let inner = self.inner.lock().expect("nobody panics while recording");
         inner.changes.keys().next_back().copied().unwrap_or(1)
+    }
+
+    /// The revisions that were acknowledged.
+    pub(crate) fn revisions(&self) -> BTreeSet<i64> {
+        let inner = self.inner.lock().expect("nobody panics while recording");
+        inner.changes.keys().copied().collect()
     }
 
     /// All events there have been, as a watch of everything with previous values would tell them.

@@ -8,6 +8,7 @@ pub(crate) mod peer;
 pub(crate) mod process;
 pub(crate) mod requests;
 pub(crate) mod stream;
+pub(crate) mod tool;
 pub(crate) mod validator;
 mod validator_tests;
 pub(crate) mod wait;
@@ -21,3 +22,30 @@ pub(crate) use wait::{eventually, within};
 
 /// The generated messages, as the tests name them.
 pub(crate) use vigil::api::pb::{etcdserverpb as pb, mvccpb};
+
+/// Makes two tests of each function that takes a peer: one against Vigil, and one against etcd, which shows that the test
+/// itself asks for the right thing.
+macro_rules! on_both_peers {
+    ($($test:ident)+) => {
+        mod vigil {
+            use crate::support::{Peer, PeerKind};
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    super::$test(Peer::start(PeerKind::Vigil).await).await;
+                }
+            )+
+        }
+
+        mod etcd {
+            use crate::support::{Peer, PeerKind};
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    super::$test(Peer::start(PeerKind::Etcd).await).await;
+                }
+            )+
+        }
+    };
+}
+pub(crate) use on_both_peers;

@@ -179,8 +179,8 @@ impl WatchStream {
         responses
     }
 
-    /// Asks for progress again and again, and reads until an answer says that everything up to `last()` was sent. Asked
-    /// anew each time, so that writers may still be at work; `None` is "not known yet".
+    /// Asks for progress again and again, and reads until an answer says that everything up to `last()` was sent, or a
+    /// watch is cancelled. Asked anew each time, so that writers may still be at work; `None` is "not known yet".
     pub(crate) async fn read_through(
         &mut self,
         last: impl Fn() -> Option<i64>,
@@ -194,10 +194,10 @@ impl WatchStream {
                     Ok(response) => {
                         let response = response.expect("the stream lives").expect("it goes on");
                         let progress = response.watch_id == -1 && is_progress(&response);
-                        let reached =
-                            progress && last().is_some_and(|last| revision_of(&response) >= last);
+                        let reached = last().is_some_and(|last| revision_of(&response) >= last);
+                        let over = response.canceled || progress && reached;
                         seen.push(response);
-                        if reached {
+                        if over {
                             return;
                         }
                         if seen.len() % ASK_EVERY == 0 {
