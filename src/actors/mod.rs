@@ -2,10 +2,33 @@
 //!
 //! Rules live in `storage` and `watch`; an actor only decides *when* to apply them. Actors tell, only the edge asks.
 
+mod delivery;
+mod engine;
+mod limits;
 mod outbox;
+mod progress;
+mod protocol;
+mod slim_context;
+mod store;
+mod stream;
+mod supervision;
+mod sync;
+mod victim_retry;
+mod watch_stream;
+mod watcher;
+mod watcher_group;
 
+#[cfg(test)]
+mod tests;
+
+pub use engine::{Engine, EngineConfig, EngineError, Placement, Watch};
+pub use limits::{EngineLimits, StoreLimits};
 pub use outbox::{
     Next, Outbox, OutboxLimits, OutboxReader, Room, StreamEnd, StreamItem, WatchRejection,
 };
+pub use protocol::{Delivery, Inspection, ToWatcher};
+pub use stream::InFlight;
+pub use watch_stream::{WatchCreate, WatchStream};
+
 // The edge encodes batches and may not import `watch`.
 pub use crate::watch::Batch;

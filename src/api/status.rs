@@ -98,6 +98,11 @@ pub(crate) fn message_too_large(bytes: u64, max: u64) -> Status {
     ))
 }
 
+/// A response longer than the transport can carry.
+pub(crate) fn response_too_large() -> Status {
+    Status::resource_exhausted("vigil: a response is too large")
+}
+
 /// The metadata `client-api-version` is not UTF-8.
 pub(crate) fn invalid_client_api_version() -> Status {
     Status::invalid_argument("etcdserver: invalid client api version")

@@ -2,14 +2,18 @@
 //!
 //! Nothing here knows a protocol; nothing in `api` knows which backend it has.
 
-use crate::model::{
-    EventFilters, KeyRange, RangeAnswer, RangeQuery, Refusal, Revision, WatchId, Write, WriteAnswer,
-};
+use crate::model::{RangeAnswer, RangeQuery, Revision, WatchId, Write, WriteAnswer};
 use std::future::Future;
 use std::sync::Arc;
 
+mod local;
+
+pub use local::LocalBackend;
+
+pub use crate::actors::EngineError as BackendError;
 pub use crate::actors::{
-    Batch, Next, Outbox, OutboxLimits, OutboxReader, Room, StreamEnd, StreamItem, WatchRejection,
+    Batch, Next, Outbox, OutboxLimits, OutboxReader, Room, StreamEnd, StreamItem, WatchCreate,
+    WatchRejection,
 };
 
 /// Who answers: the numbers that every response header carries.
@@ -32,43 +36,6 @@ pub struct StoreStatus {
     pub disk_bytes: u64,
     /// Bytes of it that hold live records, as far as known.
     pub live_bytes: u64,
-}
-
-/// Why a request was not answered.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum BackendError {
-    /// The request itself is at fault, and nothing was changed.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// Too much is in flight; trying again helps.
-    #[error("too many requests in flight")]
-    TooManyRequests,
-    /// The store has stopped or is stopping.
-    #[error("stopped")]
-    Stopped,
-    /// The store has failed and takes no more writes.
-    #[error("{0}")]
-    Failed(String),
-}
-
-/// A request for a new watch, as it came from the client.
-#[derive(Clone, Debug)]
-pub struct WatchCreate {
-    /// The id that the client chose, or [`WatchId::AUTO`].
-    pub watch_id: WatchId,
-    /// The keys.
-    pub range: KeyRange,
-    /// The first revision wanted; 0 is "from now on".
-    pub start_revision: i64,
-    /// Which events are left out.
-    pub filters: EventFilters,
-    /// Events carry the previous value.
-    pub prev_kv: bool,
-    /// Large responses may be cut into fragments.
-    pub fragment: bool,
-    /// Tell of progress while nothing happens.
-    pub progress_notify: bool,
 }
 
 /// The commanding end of one watch stream. All outcomes arrive through the stream's outbox; dropping this end changes

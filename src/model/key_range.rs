@@ -34,10 +34,10 @@ impl KeyRange {
         }
     }
 
-    /// Every key there can be.
+    /// Every key there can be: a key is never empty, so the zero byte is the lowest.
     pub fn everything() -> Self {
         Self {
-            start: Bytes::new(),
+            start: Bytes::from_static(b"\0"),
             end: RangeEnd::Open,
         }
     }
@@ -45,6 +45,9 @@ impl KeyRange {
     /// All keys that start with `prefix`.
     pub fn prefix(prefix: impl Into<Bytes>) -> Self {
         let start = prefix.into();
+        if start.is_empty() {
+            return Self::everything();
+        }
         let end = match prefix_end(&start) {
             Some(end) => RangeEnd::Until(end),
             None => RangeEnd::Open,

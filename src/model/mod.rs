@@ -25,3 +25,4 @@ pub use refusal::Refusal;
 pub use revision::{LeaseId, Revision, WatchId};
 pub use watch_spec::{EventFilters, WatchClass, WatchSpec};
 pub use write::{Compare, CompareResult, CompareTarget, DeleteRange, Op, Put, Txn, Write};
+pub use write_check::WriteLimits;

@@ -22,6 +22,8 @@ pub(super) struct ClassTable<T> {
     index: IntervalIndex,
     free: Option<Slot>,
     len: usize,
+    /// The generation of the latest class: the table's, and not the row's, so that rows can be given back.
+    generation: u32,
 }
 
 #[derive(Debug)]
@@ -57,6 +59,7 @@ impl<T: Default> ClassTable<T> {
             index: IntervalIndex::new(),
             free: None,
             len: 0,
+            generation: 0,
         }
     }
 
@@ -93,7 +96,7 @@ impl<T: Default> ClassTable<T> {
         }
         self.id(slot).unwrap_or(ClassId {
             slot,
-            generation: 0,
+            generation: self.generation,
         })
     }
 
@@ -119,8 +122,12 @@ impl<T: Default> ClassTable<T> {
         let row = self.row_mut(id.slot)?;
         row.next = free;
         row.class = None;
-        row.generation = row.generation.wrapping_add(1);
-        Some(std::mem::take(&mut row.body))
+        let body = std::mem::take(&mut row.body);
+        if self.len == 0 {
+            self.rows.0 = Vec::new();
+            self.free = None;
+        }
+        Some(body)
     }
 
     /// The class of a number.
@@ -209,20 +216,22 @@ impl<T: Default> ClassTable<T> {
     }
 
     fn occupy(&mut self, class: Arc<WatchClass>) -> Slot {
-        if let Some(slot) = self.free {
-            let next = self.row_mut(slot).and_then(|row| {
-                row.class = Some(class);
-                row.next.take()
-            });
-            self.free = next;
-            return slot;
-        }
-        self.rows.0.push(Row {
+        self.generation = self.generation.wrapping_add(1);
+        let new = Row {
             class: Some(class),
             body: T::default(),
-            generation: 0,
+            generation: self.generation,
             next: None,
-        });
+        };
+        let vacant = self
+            .free
+            .and_then(|slot| Some((slot, self.rows.0.get_mut(slot.index())?)));
+        if let Some((slot, row)) = vacant {
+            self.free = row.next;
+            *row = new;
+            return slot;
+        }
+        self.rows.0.push(new);
         Slot::at(self.rows.0.len() - 1)
     }
 

@@ -13,10 +13,18 @@ const CELLS_MIN: usize = 8;
 pub(super) struct Slot(NonZeroU32);
 
 impl Slot {
+    /// No slot sorts before it.
+    pub(super) const FIRST: Self = Self(NonZeroU32::MIN);
+
     /// The slot of a place. Memory ends long before the four billion places that a slot can name.
     pub(super) fn at(index: usize) -> Self {
         let number = u32::try_from(index).unwrap_or(u32::MAX).saturating_add(1);
         Self(NonZeroU32::new(number).unwrap_or(NonZeroU32::MAX))
+    }
+
+    /// The slot that sorts next.
+    pub(super) fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
     }
 
     /// The place.

@@ -147,3 +147,108 @@ impl Chunks {
         &mut self.chunk
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::pb::mvccpb;
+    use crate::model::{EventKind, KeyValue, Revision};
+    use std::sync::Arc;
+
+    fn batch(count: usize, value_bytes: usize) -> Batch {
+        let events = (0..count).map(|_| {
+            let kv = KeyValue {
+                key: Bytes::from_static(b"key"),
+                create_revision: Revision(2),
+                mod_revision: Revision(7),
+                version: 3,
+                value: vec![b'v'; value_bytes].into(),
+                ..KeyValue::default()
+            };
+            Arc::new(Event::new(EventKind::Put, kv))
+        });
+        Batch::new(events.collect(), true).unwrap()
+    }
+
+    fn pieces(chunks: &mut Chunks) -> Vec<Bytes> {
+        chunks.cut();
+        std::iter::from_fn(|| chunks.next_ready()).collect()
+    }
+
+    #[test]
+    fn head_and_shared_events_are_the_bytes_that_protobuf_would_write() {
+        let batch = batch(3, 100);
+        let events: Vec<mvccpb::Event> = batch
+            .events()
+            .iter()
+            .map(|event| convert::event(event, true))
+            .collect();
+        let head = WatchResponse {
+            watch_id: 300,
+            ..WatchResponse::default()
+        };
+        let full = WatchResponse {
+            events,
+            ..head.clone()
+        };
+        let shared = whole(&batch).unwrap();
+        let mut chunks = Chunks::default();
+        chunks.put_head(&head, shared.len()).unwrap();
+        chunks.put_shared(shared);
+        let wire = pieces(&mut chunks).concat();
+        let message = full.encode_to_vec();
+        assert_eq!(
+            wire[..5],
+            [
+                &[0][..],
+                &(u32::try_from(message.len()).unwrap()).to_be_bytes()
+            ]
+            .concat()
+        );
+        assert_eq!(wire[5..], message);
+    }
+
+    #[test]
+    fn w6_an_event_and_a_batch_are_encoded_once_and_shared() {
+        let batch = batch(4, 10);
+        let first = whole(&batch).unwrap().as_ptr();
+        assert_eq!(whole(&batch).unwrap().as_ptr(), first);
+        let event = &batch.events()[0];
+        let encoded = encoded_event(event, true).as_ptr();
+        assert_eq!(encoded_event(event, true).as_ptr(), encoded);
+        assert_ne!(encoded_event(event, false).as_ptr(), encoded);
+    }
+
+    #[test]
+    fn large_events_go_out_without_being_copied() {
+        let batch = batch(3, 8 << 10);
+        assert!(whole(&batch).is_none());
+        let mut chunks = Chunks::default();
+        chunks
+            .put_head(
+                &WatchResponse::default(),
+                events_len(batch.events().iter().map(AsRef::as_ref), true),
+            )
+            .unwrap();
+        for event in batch.events() {
+            chunks.put_shared(encoded_event(event, true));
+        }
+        let pieces = pieces(&mut chunks);
+        assert_eq!(pieces.len(), 4);
+        for (piece, event) in pieces[1..].iter().zip(batch.events()) {
+            assert_eq!(piece.as_ptr(), encoded_event(event, true).as_ptr());
+        }
+    }
+
+    #[test]
+    fn small_bytes_are_gathered_into_pieces_of_32_kib() {
+        let mut chunks = Chunks::default();
+        let small = Bytes::from(vec![1; 1000]);
+        while !chunks.is_ready() {
+            chunks.put_shared(&small);
+        }
+        let piece = chunks.next_ready().unwrap();
+        assert!((CHUNK_BYTES..CHUNK_BYTES + 1000).contains(&piece.len()));
+        assert_eq!(chunks.chunk.capacity(), 0, "an idle stream holds no piece");
+    }
+}

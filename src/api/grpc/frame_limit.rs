@@ -1,7 +1,7 @@
 //! A request body that refuses a message which is too long as soon as its length is known.
 //!
-//! tonic would answer such a message with `OutOfRange`, which clients of etcd read as "compacted"; the protocol's answer is
-//! `ResourceExhausted`. Nothing here looks past the length of a message.
+//! tonic would answer such a message with `OutOfRange`, where the protocol's answer is `ResourceExhausted`. Nothing here
+//! looks past the length of a message.
 
 use super::BoxError;
 use crate::api::status;

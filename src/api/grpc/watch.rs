@@ -87,6 +87,14 @@ impl Conductor {
         }
     }
 
+    /// One that reads nothing, and ends the stream when the test says so.
+    #[cfg(test)]
+    pub(super) fn scripted() -> (Self, oneshot::Sender<Status>) {
+        let (sender, end) = oneshot::channel();
+        let task = tokio::spawn(pending::<()>()).abort_handle();
+        (Self { end, task }, sender)
+    }
+
     /// How the reading side ended the stream, when it has.
     pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
         match Pin::new(&mut self.end).poll(cx) {
@@ -130,5 +138,86 @@ async fn follow(control: &mut impl WatchControl, request: WatchRequest) {
         }
         Some(RequestUnion::ProgressRequest(_)) => control.request_progress().await,
         None => log::debug!("a watch request asks for nothing and is ignored"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::pb::etcdserverpb::WatchProgressRequest;
+    use crate::backend::{Next, Outbox, OutboxLimits, OutboxReader, StreamItem, WatchCreate};
+    use crate::model::Revision;
+    use bytes::{BufMut, BytesMut};
+    use http_body_util::Full;
+    use prost::Message;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Waker;
+
+    /// Answers progress requests at once, and counts them.
+    struct Counting {
+        outbox: Arc<Outbox>,
+        seen: Arc<AtomicUsize>,
+    }
+
+    impl WatchControl for Counting {
+        async fn create(&mut self, _create: WatchCreate) {}
+
+        async fn cancel(&mut self, _watch_id: WatchId) {}
+
+        async fn request_progress(&mut self) {
+            self.seen.fetch_add(1, Ordering::Relaxed);
+            self.outbox.push(StreamItem::Progress {
+                watch_id: WatchId::STREAM,
+                revision: Revision(1),
+            });
+        }
+
+        fn outbox(&self) -> &Arc<Outbox> {
+            &self.outbox
+        }
+    }
+
+    fn progress_requests(count: usize) -> Streaming<WatchRequest> {
+        let request = WatchRequest {
+            request_union: Some(RequestUnion::ProgressRequest(
+                WatchProgressRequest::default(),
+            )),
+        };
+        let message = request.encode_to_vec();
+        let mut wire = BytesMut::new();
+        for _ in 0..count {
+            wire.put_u8(0);
+            wire.put_u32(u32::try_from(message.len()).unwrap());
+            wire.put_slice(&message);
+        }
+        let settings = BufferSettings::new(READ_BUFFER_BYTES, READ_BUFFER_BYTES);
+        let body = Full::new(wire.freeze());
+        Streaming::new_request(ProstDecoder::new(settings), body, None, None)
+    }
+
+    #[tokio::test]
+    async fn p3_reading_stops_while_sixteen_control_responses_wait() {
+        let outbox = Arc::new(Outbox::new(OutboxLimits::default()));
+        let seen = Arc::new(AtomicUsize::new(0));
+        let control = Counting {
+            outbox: Arc::clone(&outbox),
+            seen: Arc::clone(&seen),
+        };
+        let mut reader = OutboxReader::detached(outbox);
+        let mut reading = std::pin::pin!(conduct(progress_requests(40), control));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(reading.as_mut().poll(&mut cx).is_pending());
+        assert_eq!(seen.load(Ordering::Relaxed), 16);
+        for drained in 1..=24 {
+            assert!(matches!(
+                reader.poll_next(&mut cx),
+                Poll::Ready(Next::Item(_))
+            ));
+            assert!(reading.as_mut().poll(&mut cx).is_pending());
+            assert_eq!(seen.load(Ordering::Relaxed), 16 + drained);
+        }
+        // All is read; the client's last word does not end the stream.
+        while let Poll::Ready(Next::Item(_)) = reader.poll_next(&mut cx) {}
+        assert!(reading.as_mut().poll(&mut cx).is_pending());
     }
 }

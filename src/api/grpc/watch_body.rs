@@ -103,13 +103,13 @@ impl WatchBody {
                 room,
             } => self.put_events(watch_id, batch, fragment, room),
             StreamItem::Created { watch_id, revision } => {
-                self.put_control(WatchResponse {
+                self.put_control(&WatchResponse {
                     created: true,
                     ..self.head(watch_id, revision)
                 });
             }
             StreamItem::Rejected { revision, reason } => {
-                self.put_control(WatchResponse {
+                self.put_control(&WatchResponse {
                     created: true,
                     canceled: true,
                     cancel_reason: status::rejection(reason).into_owned(),
@@ -117,10 +117,10 @@ impl WatchBody {
                 });
             }
             StreamItem::Progress { watch_id, revision } => {
-                self.put_control(self.head(watch_id, revision));
+                self.put_control(&self.head(watch_id, revision));
             }
             StreamItem::Canceled { watch_id, revision } => {
-                self.put_control(WatchResponse {
+                self.put_control(&WatchResponse {
                     canceled: true,
                     ..self.head(watch_id, revision)
                 });
@@ -130,7 +130,7 @@ impl WatchBody {
                 compact_revision,
             } => {
                 // As in etcd, the header of this one says no revision.
-                self.put_control(WatchResponse {
+                self.put_control(&WatchResponse {
                     canceled: true,
                     compact_revision: compact_revision.0,
                     ..self.head(watch_id, Revision(0))
@@ -156,13 +156,15 @@ impl WatchBody {
             });
             return;
         }
-        self.put_head(&head, events_bytes);
-        match whole {
-            Some(bytes) => self.chunks.put_shared(bytes),
-            None => events().for_each(|event| {
-                self.chunks
-                    .put_shared(encode::encoded_event(event, with_prev));
-            }),
+        if !self.put_head(&head, events_bytes) {
+            return;
+        }
+        if let Some(bytes) = whole {
+            return self.chunks.put_shared(bytes);
+        }
+        for event in events() {
+            self.chunks
+                .put_shared(encode::encoded_event(event, with_prev));
         }
     }
 
@@ -186,7 +188,9 @@ impl WatchBody {
             count += 1;
         }
         head.fragment = count < left.len();
-        self.put_head(&head, events_bytes);
+        if !self.put_head(&head, events_bytes) {
+            return;
+        }
         for event in left.iter().take(count) {
             self.chunks
                 .put_shared(encode::encoded_event(event, with_prev));
@@ -197,16 +201,18 @@ impl WatchBody {
         }
     }
 
-    fn put_control(&mut self, response: WatchResponse) {
-        self.put_head(&response, 0);
+    fn put_control(&mut self, response: &WatchResponse) {
+        self.put_head(response, 0);
     }
 
-    fn put_head(&mut self, head: &WatchResponse, events_bytes: usize) {
-        if let Err(error) = self.chunks.put_head(head, events_bytes) {
-            // One event of over 4 GiB: nothing can carry it.
+    /// Begins a response; ends the stream, and says so, when nothing can carry it: one event of over 4 GiB.
+    fn put_head(&mut self, head: &WatchResponse, events_bytes: usize) -> bool {
+        let begun = self.chunks.put_head(head, events_bytes);
+        if let Err(error) = &begun {
             log::error!("a watch response cannot be encoded: {error}");
-            self.finish(Status::internal("vigil: a response is too large"));
+            self.finish(status::response_too_large());
         }
+        begun.is_ok()
     }
 
     fn head(&self, watch_id: WatchId, revision: Revision) -> WatchResponse {
@@ -265,5 +271,179 @@ impl Body for WatchBody {
 
     fn is_end_stream(&self) -> bool {
         self.outbox.is_none() && self.end.is_none() && !self.chunks.is_ready()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{Outbox, OutboxLimits, StreamEnd};
+    use crate::model::{Event, EventKind, KeyValue};
+    use http_body_util::BodyExt;
+    use prost::Message;
+    use std::task::Waker;
+
+    const FRAGMENT_BYTES: usize = 1000;
+
+    fn stream() -> (Arc<Outbox>, WatchBody, tokio::sync::oneshot::Sender<Status>) {
+        let outbox = Arc::new(Outbox::new(OutboxLimits::default()));
+        let reader = OutboxReader::detached(Arc::clone(&outbox));
+        let identity = Identity {
+            cluster_id: 1,
+            member_id: 2,
+            raft_term: 3,
+        };
+        let (conductor, end) = Conductor::scripted();
+        let body = WatchBody::new(reader, conductor, identity, FRAGMENT_BYTES);
+        (outbox, body, end)
+    }
+
+    async fn send(outbox: &Arc<Outbox>, watch_id: i64, values: &[usize]) {
+        let events = values.iter().map(|bytes| {
+            let kv = KeyValue {
+                key: Bytes::from_static(b"k"),
+                mod_revision: Revision(5),
+                value: vec![b'v'; *bytes].into(),
+                ..KeyValue::default()
+            };
+            Arc::new(Event::new(EventKind::Put, kv))
+        });
+        let batch = Arc::new(Batch::new(events.collect(), false).unwrap());
+        let room = Arc::clone(outbox).room(Arc::clone(&batch)).await.unwrap();
+        outbox.push(StreamItem::Events {
+            watch_id: WatchId(watch_id),
+            batch,
+            fragment: true,
+            room,
+        });
+    }
+
+    fn progress(watch_id: i64) -> StreamItem {
+        StreamItem::Progress {
+            watch_id: WatchId(watch_id),
+            revision: Revision(5),
+        }
+    }
+
+    /// Reads what there is, without waiting for more.
+    fn drain(body: &mut WatchBody) -> (Vec<WatchResponse>, Option<HeaderMap>) {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut wire = Vec::new();
+        let mut trailers = None;
+        while let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut *body).poll_frame(&mut cx) {
+            match frame.into_data() {
+                Ok(data) => wire.extend_from_slice(&data),
+                Err(frame) => trailers = frame.into_trailers().ok(),
+            }
+        }
+        let mut responses = Vec::new();
+        let mut rest = &wire[..];
+        while let [0, a, b, c, d, after @ ..] = rest {
+            let (message, next) = after.split_at(u32::from_be_bytes([*a, *b, *c, *d]) as usize);
+            responses.push(WatchResponse::decode(message).unwrap());
+            rest = next;
+        }
+        assert!(rest.is_empty());
+        (responses, trailers)
+    }
+
+    #[tokio::test]
+    async fn p3_nothing_comes_between_the_fragments_of_one_response() {
+        let (outbox, mut body, _end) = stream();
+        outbox.push(progress(1));
+        send(&outbox, 7, &[300; 7]).await;
+        outbox.push(progress(2));
+        send(&outbox, 8, &[10; 3]).await;
+        let (responses, _) = drain(&mut body);
+        let shape: Vec<_> = responses
+            .iter()
+            .map(|response| (response.watch_id, response.events.len(), response.fragment))
+            .collect();
+        let train = [(7, 3, true), (7, 3, true), (7, 1, false)];
+        assert_eq!(
+            shape,
+            [
+                &[(1, 0, false)],
+                &train[..],
+                &[(2, 0, false), (8, 3, false)]
+            ]
+            .concat()
+        );
+        for response in &responses {
+            assert!(response.encoded_len() < FRAGMENT_BYTES);
+            assert_eq!(response.header.unwrap().revision, 5);
+        }
+    }
+
+    #[tokio::test]
+    async fn p3_an_event_too_large_for_a_fragment_is_one_of_its_own() {
+        let (outbox, mut body, _end) = stream();
+        send(&outbox, 7, &[10, 5000, 10]).await;
+        let (responses, _) = drain(&mut body);
+        let shape: Vec<_> = responses
+            .iter()
+            .map(|r| (r.events.len(), r.fragment))
+            .collect();
+        assert_eq!(shape, [(1, true), (1, true), (1, false)]);
+    }
+
+    #[tokio::test]
+    async fn a_train_is_cut_as_it_is_read_and_gives_its_room_back_at_its_end() {
+        let (outbox, mut body, _end) = stream();
+        // 40 events of 30 KB: more than the outbox holds, so that it is full.
+        send(&outbox, 7, &[30_000; 40]).await;
+        let small = Arc::new(
+            Batch::new(
+                vec![Arc::new(Event::new(EventKind::Put, KeyValue::default()))],
+                false,
+            )
+            .unwrap(),
+        );
+        let first = body.frame().await.unwrap().unwrap();
+        assert!(
+            first.into_data().unwrap().len() < 100,
+            "the head of the first fragment"
+        );
+        let second = body.frame().await.unwrap().unwrap();
+        assert!(second.into_data().unwrap().len() < 31_000);
+        assert!(
+            body.chunks.next_ready().is_none(),
+            "the second fragment is not made yet"
+        );
+        assert!(outbox.try_room(&small).unwrap().is_none());
+        drain(&mut body);
+        assert!(outbox.try_room(&small).unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn p6_the_end_comes_as_trailers_and_ends_the_outbox() {
+        let (outbox, mut body, end) = stream();
+        outbox.push(progress(1));
+        end.send(status::stopped()).unwrap();
+        let (responses, trailers) = drain(&mut body);
+        assert!(responses.is_empty());
+        assert_eq!(trailers.unwrap().get("grpc-status").unwrap(), "14");
+        assert!(body.is_end_stream() && outbox.is_ended());
+        let (outbox, mut body, _end) = stream();
+        outbox.push(progress(1));
+        let (responses, trailers) = drain(&mut body);
+        assert_eq!((responses.len(), trailers), (1, None));
+        outbox.end(StreamEnd::Unavailable("gone"));
+        let (_, trailers) = drain(&mut body);
+        assert_eq!(trailers.unwrap().get("grpc-message").unwrap(), "gone");
+        // A reading side that died without a word.
+        let (outbox, mut body, end) = stream();
+        drop(end);
+        let (_, trailers) = drain(&mut body);
+        assert_eq!(trailers.unwrap().get("grpc-status").unwrap(), "14");
+        assert!(outbox.is_ended());
+    }
+
+    #[tokio::test]
+    async fn dropping_the_body_ends_the_outbox_and_the_reading() {
+        let (outbox, body, end) = stream();
+        drop(body);
+        assert!(outbox.is_ended());
+        assert!(end.is_closed());
     }
 }

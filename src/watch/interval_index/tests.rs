@@ -27,7 +27,10 @@ fn until(start: &'static [u8], end: &'static [u8]) -> KeyRange {
 #[test]
 fn awkward_bounds_hit_what_their_ranges_contain() {
     let ranges = vec![
-        KeyRange::everything(),
+        KeyRange {
+            start: Bytes::new(),
+            end: RangeEnd::Open,
+        },
         KeyRange::single(""),
         KeyRange::single(Bytes::from_static(b"\0")),
         KeyRange::prefix(Bytes::from_static(b"\xff")),

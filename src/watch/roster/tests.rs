@@ -144,7 +144,7 @@ fn w2_a_class_that_dies_within_a_turn_is_visited_as_empty() {
     let mut cursor = 0;
     let taken = roster.visit(item.class, &mut cursor, 512, |_| Visit::Take);
     assert_eq!((taken.len(), roster.classes()), (1, 0));
-    // Another class takes the place; the old number must not reach it.
+    // Another class takes its place; the old number must not reach it.
     roster.insert(entry(2, &class_of(KeyRange::single("b")), 1));
     let again = roster.visit(item.class, &mut 0, 512, |_| Visit::Take);
     assert!(again.is_empty() && roster.class_len(item.class) == 0);

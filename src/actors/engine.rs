@@ -1,0 +1,477 @@
+//! The engine: the only wiring. Starts the store, the workers and their actors inside a running actix System, and is
+//! the handle through which the edge, or a larger application, talks to them.
+//!
+//! It decides where actors live and nothing else; it never holds an actor's address but Store's, and never exits the
+//! process.
+
+use super::limits::EngineLimits;
+use super::outbox::OutboxReader;
+use super::protocol::{
+    Apply, Close, Compact, Inspect, Inspection, OrderError, Permit, Register, ToWatcher,
+};
+use super::store::Store;
+use super::stream::{Link, LinkState, LiveWatch, StreamId, StreamState};
+use super::supervision::{Shared, Supervision, Worker};
+use super::watch_stream::WatchStream;
+use crate::model::{
+    KeyRange, Put, RangeAnswer, RangeQuery, Refusal, Revision, WatchId, WatchSpec, Write,
+    WriteAnswer, WriteLimits,
+};
+use crate::storage::{
+    Identity, ReadError, ReadView, Readers, StorageError, StorageLimits, Writer, open,
+};
+use crate::watch::{Entry, Ring, WatcherId};
+use actix::prelude::*;
+use bytes::Bytes;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use tokio::sync::{Semaphore, oneshot, watch};
+
+/// Where the engine's actors live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// Store on an arbiter of its own, and so many workers on arbiters of their own.
+    Threads {
+        /// How many; at least 1.
+        workers: usize,
+    },
+    /// Everything on the arbiter that starts the engine, reads included, so that one clock governs all.
+    Current,
+}
+
+/// What an engine is started with.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// The store's directory; created when it does not exist.
+    pub data_dir: PathBuf,
+    /// Where the actors live.
+    pub placement: Placement,
+    /// The bounds of the actors.
+    pub limits: EngineLimits,
+    /// The bounds of the store.
+    pub storage: StorageLimits,
+}
+
+impl EngineConfig {
+    /// An engine with all defaults, on one worker thread.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            placement: Placement::Threads { workers: 1 },
+            limits: EngineLimits::default(),
+            storage: StorageLimits::default(),
+        }
+    }
+}
+
+/// Why the engine did not do what it was asked to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The request itself is at fault, and nothing was changed.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Too much is in flight; trying again helps.
+    #[error("too many requests in flight")]
+    TooManyRequests,
+    /// The engine has stopped or is stopping.
+    #[error("stopped")]
+    Stopped,
+    /// The store has failed and takes no more writes.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<OrderError> for EngineError {
+    fn from(error: OrderError) -> Self {
+        match error {
+            OrderError::Refused(refusal) => Self::Refused(refusal),
+            OrderError::Failed(why) => Self::Failed(why),
+        }
+    }
+}
+
+impl From<ReadError> for EngineError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Refused(refusal) => Self::Refused(refusal),
+            ReadError::Busy => Self::TooManyRequests,
+            ReadError::Failed(error) => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+/// A running engine. Clones are handles to the same one.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    store: Addr<Store>,
+    workers: Vec<Arc<Worker>>,
+    arbiters: Vec<Arbiter>,
+    /// Worker arbiters by worker number; empty when everything is on the current one.
+    worker_handles: Vec<ArbiterHandle>,
+    requests: Arc<Semaphore>,
+    request_bytes: Arc<Semaphore>,
+    next_worker: AtomicUsize,
+    shared: Arc<Shared>,
+}
+
+impl Engine {
+    /// Opens the store and starts the actors. Has to be called inside a running actix System.
+    pub async fn start(config: EngineConfig) -> Result<Self, StorageError> {
+        let EngineConfig {
+            data_dir,
+            placement,
+            limits,
+            storage,
+        } = config;
+        let opened = match placement {
+            Placement::Current => open(&data_dir, storage, Readers::Inline),
+            Placement::Threads { .. } => {
+                let opening = move || open(&data_dir, storage, Readers::Threads(2));
+                tokio::task::spawn_blocking(opening)
+                    .await
+                    .unwrap_or(Err(StorageError::Closed))
+            }
+        };
+        let (writer, view) = opened?;
+        let shared = Arc::new(Shared {
+            ring: Arc::new(Ring::new(limits.ring_bytes_max, view.revision())),
+            view,
+            limits,
+            prev_wanted: AtomicUsize::new(0),
+            watches: AtomicUsize::new(0),
+            failure: watch::Sender::new(None),
+            supervision: OnceLock::new(),
+        });
+        let workers_count = match placement {
+            Placement::Threads { workers } => workers.max(1),
+            Placement::Current => 0,
+        };
+        let worker_arbiters: Vec<_> = (0..workers_count).map(|_| Arbiter::new()).collect();
+        let worker_handles: Vec<_> = worker_arbiters.iter().map(Arbiter::handle).collect();
+        let workers = start_workers(&shared, &worker_handles).await;
+        let store_arbiter = matches!(placement, Placement::Threads { .. }).then(Arbiter::new);
+        let store = start_store(writer, &shared, &workers, store_arbiter.as_ref());
+        let inner = Inner {
+            store,
+            workers,
+            arbiters: worker_arbiters.into_iter().chain(store_arbiter).collect(),
+            worker_handles,
+            requests: Arc::new(Semaphore::new(limits.store.requests_in_flight_max)),
+            request_bytes: Arc::new(Semaphore::new(limits.store.request_bytes_in_flight_max)),
+            next_worker: AtomicUsize::new(0),
+            shared,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Puts one key; returns its revision when it is durable.
+    pub async fn put(
+        &self,
+        key: impl Into<Bytes>,
+        value: impl Into<Bytes>,
+    ) -> Result<Revision, EngineError> {
+        let put = Put {
+            key: key.into(),
+            value: value.into(),
+            ..Put::default()
+        };
+        Ok(self.write(Write::Put(put)).await?.revision)
+    }
+
+    /// Carries out a write; returns when it is durable.
+    pub async fn write(&self, write: Write) -> Result<WriteAnswer, EngineError> {
+        let txn_ops_max = self.inner.shared.limits.store.txn_ops_max;
+        write.check(WriteLimits { txn_ops_max })?;
+        let permit = self.permit(write.bytes()).await?;
+        self.inner
+            .store
+            .send(Apply { write, permit })
+            .await
+            .map_err(|_| self.gone())?
+            .map_err(EngineError::from)
+    }
+
+    /// Reads the latest of a range.
+    pub async fn get(&self, range: KeyRange) -> Result<RangeAnswer, EngineError> {
+        Ok(self.range(RangeQuery::latest(range)).await?.1)
+    }
+
+    /// Reads a range; the revision is the store's when it was read.
+    pub async fn range(&self, query: RangeQuery) -> Result<(Revision, RangeAnswer), EngineError> {
+        query.check()?;
+        let (tx, rx) = oneshot::channel();
+        self.inner
+            .shared
+            .view
+            .range(query, Box::new(move |answer| drop(tx.send(answer))));
+        rx.await
+            .map_err(|_| self.gone())?
+            .map_err(EngineError::from)
+    }
+
+    /// Forgets history below a revision; with `physical` returns when the disk has forgotten it too.
+    pub async fn compact(
+        &self,
+        revision: Revision,
+        physical: bool,
+    ) -> Result<Revision, EngineError> {
+        let permit = self.permit(0).await?;
+        let order = Compact {
+            revision,
+            physical,
+            permit,
+        };
+        self.inner
+            .store
+            .send(order)
+            .await
+            .map_err(|_| self.gone())?
+            .map_err(EngineError::from)
+    }
+
+    /// Lets one of your own actors watch: its `Recipient` is given every event of the spec's range, in order, once,
+    /// from the start revision on. When its mailbox is full the engine waits without holding anyone up, and goes on
+    /// when it has handled a message. Hand over the recipient itself, not a clone: each clone brings a slot of its own.
+    pub async fn watch(
+        &self,
+        spec: WatchSpec,
+        recipient: Recipient<ToWatcher>,
+    ) -> Result<Watch, EngineError> {
+        let inner = &self.inner;
+        let number = inner.next_worker.fetch_add(1, Ordering::Relaxed) % inner.workers.len().max(1);
+        let worker = inner.workers.get(number).ok_or(EngineError::Stopped)?;
+        if inner.shared.watches.load(Ordering::Acquire) >= inner.shared.limits.watches_max {
+            return Err(EngineError::TooManyRequests);
+        }
+        let stream = StreamState::new(StreamId(worker.next_number()), Arc::clone(worker), None);
+        worker.adopt(&stream);
+        let id = WatcherId(worker.next_number());
+        let wants_prev = spec.class.prev_kv;
+        let shared = LinkState::new(
+            (id, WatchId(0)),
+            Arc::clone(&stream),
+            spec.progress_notify,
+            wants_prev,
+        );
+        let start = spec.start.unwrap_or_default();
+        let live = LiveWatch {
+            shared: Arc::clone(&shared),
+            start,
+            address: recipient.downgrade(),
+        };
+        stream.watches().insert(WatchId(0), live);
+        let link = Link::new(recipient, shared);
+        let entry = Entry {
+            id,
+            class: spec.class,
+            next_revision: Revision::default(),
+            link,
+        };
+        let side = worker.watch_side().ok_or(EngineError::Stopped)?;
+        let registered = side
+            .group
+            .send(Register {
+                entry,
+                start: spec.start,
+            })
+            .await;
+        let revision = registered.map_err(|_| self.gone())?;
+        Ok(Watch { revision, stream })
+    }
+
+    /// The last durable revision.
+    pub fn revision(&self) -> Revision {
+        self.inner.shared.ring.head()
+    }
+
+    /// The store, for reading.
+    pub(crate) fn view(&self) -> &ReadView {
+        &self.inner.shared.view
+    }
+
+    /// The numbers that the store was created with.
+    pub fn identity(&self) -> Identity {
+        self.inner.shared.view.identity()
+    }
+
+    /// What every actor holds: the store first, then each worker's three.
+    pub async fn inspect(&self) -> Vec<Inspection> {
+        let mut states = Vec::new();
+        states.extend(self.inner.store.send(Inspect).await);
+        for side in self
+            .inner
+            .workers
+            .iter()
+            .filter_map(|worker| worker.watch_side())
+        {
+            states.extend(side.group.send(Inspect).await);
+            states.extend(side.sync.send(Inspect).await);
+            states.extend(side.victim_retry.send(Inspect).await);
+        }
+        states
+    }
+
+    /// Returns when the engine has failed, with the reason; never while it is well.
+    pub async fn failed(&self) -> String {
+        let mut failure = self.inner.shared.failure.subscribe();
+        match failure.wait_for(Option::is_some).await {
+            Ok(failure) => failure
+                .as_ref()
+                .map_or_else(String::new, |failure| failure.0.clone()),
+            Err(_) => "the engine is gone".to_owned(),
+        }
+    }
+
+    /// How many workers there are.
+    pub fn workers(&self) -> usize {
+        self.inner.workers.len()
+    }
+
+    /// A worker's table, for tests of the actors.
+    #[cfg(test)]
+    pub(crate) fn worker_for_test(&self, worker: usize) -> Option<Arc<Worker>> {
+        self.inner.workers.get(worker).map(Arc::clone)
+    }
+
+    /// Store's address, for tests of the actors.
+    #[cfg(test)]
+    pub(crate) fn store_for_test(&self) -> &Addr<Store> {
+        &self.inner.store
+    }
+
+    /// Room for requests, for tests of the actors.
+    #[cfg(test)]
+    pub(crate) fn requests_free_for_test(&self) -> usize {
+        self.inner.requests.available_permits()
+    }
+
+    /// The arbiter of a worker; `None` when everything is on the arbiter that started the engine.
+    pub fn worker_arbiter(&self, worker: usize) -> Option<ArbiterHandle> {
+        self.inner.worker_handles.get(worker).cloned()
+    }
+
+    /// Opens a watch stream of a worker; has to be called on that worker's thread.
+    pub fn open_stream(&self, worker: usize) -> Result<(WatchStream, OutboxReader), EngineError> {
+        let worker = self.inner.workers.get(worker).ok_or(EngineError::Stopped)?;
+        Ok(WatchStream::open(worker))
+    }
+
+    /// Ends all streams with Unavailable, so that clients resume elsewhere or later.
+    pub fn end_streams(&self, reason: &'static str) {
+        for worker in &self.inner.workers {
+            worker.end_streams(reason);
+        }
+    }
+
+    /// Finishes the group in flight, ends all streams, closes the store and stops the actors.
+    pub async fn stop(&self) -> Result<(), EngineError> {
+        self.end_streams("the server is shutting down");
+        let closed = self.inner.store.send(Close).await;
+        for worker in &self.inner.workers {
+            worker.stop_watch_side();
+        }
+        for arbiter in &self.inner.arbiters {
+            arbiter.stop();
+        }
+        closed.map_err(|_| self.gone())?.map_err(EngineError::from)
+    }
+
+    /// Room for one request on its way to Store (B1).
+    async fn permit(&self, bytes: usize) -> Result<Permit, EngineError> {
+        let bytes_max = self.inner.shared.limits.store.request_bytes_in_flight_max;
+        let bytes = u32::try_from(bytes.clamp(1, bytes_max)).unwrap_or(u32::MAX);
+        let request = Arc::clone(&self.inner.requests).acquire_owned().await;
+        let bytes = Arc::clone(&self.inner.request_bytes)
+            .acquire_many_owned(bytes)
+            .await;
+        match (request, bytes) {
+            (Ok(request), Ok(bytes)) => Ok(Permit {
+                _request: request,
+                _bytes: bytes,
+            }),
+            _ => Err(EngineError::Stopped),
+        }
+    }
+
+    fn gone(&self) -> EngineError {
+        match &*self.inner.shared.failure.borrow() {
+            Some(failure) => EngineError::Failed(failure.0.clone()),
+            None => EngineError::Stopped,
+        }
+    }
+}
+
+/// Starts the watch sides and supervision, and returns when all of them run.
+async fn start_workers(shared: &Arc<Shared>, arbiters: &[ArbiterHandle]) -> Vec<Arc<Worker>> {
+    let workers: Vec<_> = if arbiters.is_empty() {
+        vec![Worker::new(0, None, Arc::clone(shared))]
+    } else {
+        let numbered = arbiters.iter().enumerate();
+        numbered
+            .map(|(number, arbiter)| Worker::new(number, Some(arbiter.clone()), Arc::clone(shared)))
+            .collect()
+    };
+    let supervision = Supervision::new(workers.clone(), Arc::clone(shared)).start();
+    // The cell was made empty a moment ago.
+    let _ = shared.supervision.set(supervision.recipient());
+    for worker in &workers {
+        let (started, running) = oneshot::channel();
+        worker.run(move |worker| {
+            worker.start_watch_side();
+            // Whoever started us waits.
+            let _ = started.send(());
+        });
+        let _ = running.await;
+    }
+    workers
+}
+
+fn start_store(
+    writer: Writer,
+    shared: &Arc<Shared>,
+    workers: &[Arc<Worker>],
+    arbiter: Option<&Arbiter>,
+) -> Addr<Store> {
+    let (shared, workers) = (Arc::clone(shared), workers.to_vec());
+    let store = move || Store::new(writer, shared, workers);
+    match arbiter {
+        Some(arbiter) => Store::start_in_arbiter(&arbiter.handle(), |_| store()),
+        None => store().start(),
+    }
+}
+
+/// A watch by one of your own actors. Dropping it cancels the watch.
+#[derive(Debug)]
+pub struct Watch {
+    /// The registration revision: everything after it, or from the start revision on, will come.
+    pub revision: Revision,
+    stream: Arc<StreamState>,
+}
+
+impl Watch {
+    /// The watch as its stream knows it, for tests of the actors.
+    #[cfg(test)]
+    pub(crate) fn live_for_test(&self) -> Option<LiveWatch> {
+        self.stream.watches().values().next().cloned()
+    }
+
+    /// Ends the watch. What is in the actor's mailbox already still arrives.
+    pub fn cancel(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.stream.leave();
+    }
+}

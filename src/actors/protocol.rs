@@ -1,0 +1,306 @@
+//! Every message between actors, with who sends it to whom, what is true when it is sent, and what bounds the number in
+//! flight.
+//!
+//! Facts have the reply `()` and are told; orders come from the edge alone and have a typed reply. A message that only
+//! an actor sends to itself does not belong here.
+
+use super::store::StoreFailure;
+use super::stream::{InFlight, Link, StreamId, StreamState};
+use crate::model::{Refusal, Revision, Write, WriteAnswer};
+use crate::watch::{Batch, Entry, Owed, WatcherId};
+use actix::dev::{MessageResponse, OneshotSender};
+use actix::prelude::*;
+use serde::Serialize;
+use std::cell::RefCell;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// Why an order to Store was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum OrderError {
+    /// The request is at fault.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The store has failed.
+    #[error("the store has failed: {0}")]
+    Failed(String),
+}
+
+/// Edge -> Store: carry out this write and answer when it is durable.
+///
+/// Bounded by the permit that it carries, in count and bytes (B1): a dropped caller cannot free it while the message
+/// still waits.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<WriteAnswer, OrderError>")]
+pub(crate) struct Apply {
+    pub(crate) write: Write,
+    pub(crate) permit: Permit,
+}
+
+/// Room for one request on its way to Store.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    pub(crate) _request: OwnedSemaphorePermit,
+    pub(crate) _bytes: OwnedSemaphorePermit,
+}
+
+/// Edge -> Store: forget history below a revision. Answered when the mark is durable, or with `physical` when the
+/// records are gone. Bounded by the edge's permits.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Revision, OrderError>")]
+pub(crate) struct Compact {
+    pub(crate) revision: Revision,
+    pub(crate) physical: bool,
+    pub(crate) permit: Permit,
+}
+
+/// Edge -> Store: finish the group in flight, close the store and stop. Sent once.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Result<(), OrderError>")]
+pub(crate) struct Close;
+
+/// Store -> `WatcherGroup`: the ring has grown. Sent when the commits are durable, in the index and in the ring (W1); at
+/// most one in flight per worker.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Committed;
+
+/// Edge -> `WatcherGroup`: here is a new watcher. Answered with the registration revision, after `Created` was put in
+/// the watcher's mailbox. One in flight per stream.
+#[derive(Debug, Message)]
+#[rtype(result = "Revision")]
+pub(crate) struct Register {
+    pub(crate) entry: Entry<Link>,
+    /// The first revision wanted; `None` is everything after the registration.
+    pub(crate) start: Option<Revision>,
+}
+
+/// Edge -> `WatcherGroup`: tell this stream how far it has come. The answer travels through the stream's outbox. One in
+/// flight per stream.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct RequestProgress {
+    pub(crate) stream: Arc<StreamState>,
+}
+
+/// `WatcherGroup` -> Sync: these watchers want what the group has handled already. Carries ownership: never more entries
+/// in flight than there are watchers.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Lagging {
+    pub(crate) entries: Vec<Entry<Link>>,
+}
+
+/// Sync -> `WatcherGroup`: these watchers have been served up to about the group's revision (L2). Carries ownership.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct CaughtUp {
+    pub(crate) entries: Vec<Entry<Link>>,
+}
+
+/// `WatcherGroup` or Sync -> `VictimRetry`: this watcher's mailbox is full, and here is what it was to be given. Carries
+/// ownership.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Stalled {
+    pub(crate) victims: Vec<(Entry<Link>, Owed)>,
+}
+
+/// `VictimRetry` -> `WatcherGroup`: these watchers took what they had to be given. Carries ownership.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Drained {
+    pub(crate) entries: Vec<Entry<Link>>,
+}
+
+/// A watcher's message guard -> `VictimRetry` or Sync: there is room again (V1, L3). At most one in flight per entry
+/// that the receiver holds, and one per stream.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) enum Roomy {
+    /// This watcher has handled a message.
+    Watcher(WatcherId),
+    /// This stream has few enough bytes on their way.
+    Stream(StreamId),
+}
+
+/// Watcher or stream -> `WatcherGroup`: it is gone (P5). Whoever else holds its entry sees that for itself. One per
+/// watcher and one per stream.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) enum Forget {
+    /// This watcher has stopped.
+    Watcher(WatcherId),
+    /// This stream has ended.
+    Stream(Arc<StreamState>),
+}
+
+/// A watcher's message guard -> `WatcherGroup`: nothing of this stream is on its way, and progress waits for that (P2).
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Quiet {
+    pub(crate) stream: Arc<StreamState>,
+}
+
+/// Events on their way to a watcher.
+#[derive(Debug)]
+pub struct Delivery {
+    /// Whole revisions, in order.
+    pub batch: Arc<Batch>,
+    /// Counts the delivery as on its way until it is dropped.
+    pub in_flight: InFlight,
+}
+
+/// `WatcherGroup`, Sync or `VictimRetry` -> the watcher, which is Vigil's own or an actor of yours: everything that can
+/// happen to a watch, in order. Bounded by the watcher's mailbox.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub enum ToWatcher {
+    /// The watch exists: everything after this revision (or from the start revision on) will come. The first message.
+    Created {
+        /// The registration revision.
+        revision: Revision,
+    },
+    /// Events.
+    Events(Delivery),
+    /// Every event up to this revision was sent.
+    Progress {
+        /// Up to here.
+        revision: Revision,
+    },
+    /// The watch has ended: what it wants next is compacted. The last message.
+    Compacted {
+        /// The oldest revision that can still be asked for.
+        compact_revision: Revision,
+    },
+    /// The watch has ended because it was cancelled. The last message.
+    Cancelled,
+}
+
+/// Supervision -> any actor, or a test: what do you hold? Answered with a serialisable state.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Inspection")]
+pub(crate) struct Inspect;
+
+/// What an actor holds, for tests, dashboard and metrics.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Inspection {
+    /// The store.
+    Store {
+        /// The last durable revision.
+        revision: Revision,
+        /// Writes that wait for the next group.
+        queued: usize,
+        /// A compaction is under way.
+        compacting: bool,
+    },
+    /// The synced watchers of a worker.
+    WatcherGroup {
+        /// The last revision it has handled.
+        revision: Revision,
+        /// Watchers that are level with it.
+        synced: usize,
+        /// Watchers held back so that pending progress can be answered.
+        held: usize,
+    },
+    /// The watchers of a worker that are behind.
+    Sync {
+        /// How many.
+        unsynced: usize,
+        /// Stretches of history read from the disk so far.
+        stretches_read: u64,
+        /// Narrow look-ups by revision so far (L4).
+        picks_read: u64,
+    },
+    /// The watchers of a worker whose mailbox is full.
+    VictimRetry {
+        /// How many.
+        victims: usize,
+        /// Bytes of the batches kept for them.
+        pinned_bytes: usize,
+    },
+}
+
+/// Which of the engine's actors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Store,
+    WatcherGroup,
+    Sync,
+    VictimRetry,
+}
+
+/// An actor's tripwire -> Supervision: it is dead and nobody asked it to. At most one per actor.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Died {
+    pub(crate) role: Role,
+    /// The worker it belonged to, and which incarnation of its watch side.
+    pub(crate) worker: usize,
+    pub(crate) epoch: u64,
+    pub(crate) reason: StoreFailure,
+}
+
+/// A reply that its actor gives later than the end of the handler.
+pub(crate) struct Later<T>(Rc<RefCell<LaterState<T>>>);
+
+struct LaterState<T> {
+    tx: Option<OneshotSender<T>>,
+    reply: Option<T>,
+}
+
+impl<T> fmt::Debug for Later<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Later")
+    }
+}
+
+impl<T> Later<T> {
+    /// The two ends of one reply: one to return from the handler, one to keep.
+    pub(crate) fn new() -> (Self, Self) {
+        let state = Rc::new(RefCell::new(LaterState {
+            tx: None,
+            reply: None,
+        }));
+        (Self(Rc::clone(&state)), Self(state))
+    }
+
+    /// Gives the reply. Nobody may be waiting for it any more, and that is no fault.
+    pub(crate) fn reply(self, reply: T) {
+        let mut state = self.0.borrow_mut();
+        match state.tx.take() {
+            Some(tx) => drop(tx.send(reply)),
+            None => state.reply = Some(reply),
+        }
+    }
+}
+
+impl<A, M> MessageResponse<A, M> for Later<M::Result>
+where
+    A: Actor,
+    M: Message,
+{
+    fn handle(self, _ctx: &mut A::Context, tx: Option<OneshotSender<M::Result>>) {
+        let mut state = self.0.borrow_mut();
+        match (state.reply.take(), tx) {
+            (Some(reply), Some(tx)) => drop(tx.send(reply)),
+            (_, tx) => state.tx = tx,
+        }
+    }
+}
+
+impl<A, M> MessageResponse<A, M> for Inspection
+where
+    A: Actor,
+    M: Message<Result = Self>,
+{
+    fn handle(self, _ctx: &mut A::Context, tx: Option<OneshotSender<Self>>) {
+        if let Some(tx) = tx {
+            // Whoever asked may have gone.
+            drop(tx.send(self));
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! Who dies, who is told, and who starts again: our own table, because actix's supervisor does not survive a panic.
+//!
+//! | dies | its streams | then |
+//! |---|---|---|
+//! | a Watcher | its stream ends with Unavailable | nothing else happens |
+//! | `WatcherGroup`, Sync or `VictimRetry` | all streams of that worker end with Unavailable | the three start again, empty |
+//! | Store | all streams end with Unavailable | the engine has failed, and says why; only `main.rs` ends the process |
+//!
+//! Clients resume by revision. Nothing here handles an event, and nothing here keeps an address of an actor but the
+//! worker's table.
+
+use super::limits::EngineLimits;
+use super::outbox::StreamEnd;
+use super::protocol::{Died, Role};
+use super::store::StoreFailure;
+use super::stream::{StreamId, StreamState};
+use super::sync::Sync;
+use super::victim_retry::VictimRetry;
+use super::watcher_group::WatcherGroup;
+use crate::model::Revision;
+use crate::storage::ReadView;
+use crate::watch::Ring;
+use actix::dev::ToEnvelope;
+use actix::prelude::*;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use tokio::sync::watch;
+
+/// What all actors of an engine share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// The recent commits.
+    pub(crate) ring: Arc<Ring>,
+    /// The store, for reading.
+    pub(crate) view: ReadView,
+    /// Every bound.
+    pub(crate) limits: EngineLimits,
+    /// Watchers that want previous values; while there are any Store looks them up at commit (W7).
+    pub(crate) prev_wanted: AtomicUsize,
+    /// Live watches of all workers.
+    pub(crate) watches: AtomicUsize,
+    /// The end of the engine, once it has come; whoever waits for it subscribes.
+    pub(crate) failure: watch::Sender<Option<StoreFailure>>,
+    /// Who hears of deaths.
+    pub(crate) supervision: OnceLock<Recipient<Died>>,
+}
+
+/// One worker: its table of actors, through which everyone finds them (P6), and its streams.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    /// Its number.
+    pub(crate) number: usize,
+    /// Where its actors live; `None` is the arbiter of whoever started the engine.
+    arbiter: Option<ArbiterHandle>,
+    /// The three actors of its watch side; replaced as one.
+    side: Mutex<Option<Arc<WatchSide>>>,
+    /// Which incarnation of the watch side this is.
+    epoch: AtomicU64,
+    /// A `Committed` is on its way to the group.
+    pub(crate) committed_in_flight: AtomicBool,
+    /// The last revision the group has handled.
+    group_revision: AtomicI64,
+    /// The live streams.
+    streams: Mutex<HashMap<StreamId, Weak<StreamState>>>,
+    /// The last number given to a stream or a watcher.
+    last_number: AtomicU64,
+    /// What all workers share.
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// The addresses of a worker's watch side.
+#[derive(Debug)]
+pub(crate) struct WatchSide {
+    pub(crate) group: Addr<WatcherGroup>,
+    pub(crate) sync: Addr<Sync>,
+    pub(crate) victim_retry: Addr<VictimRetry>,
+}
+
+impl Worker {
+    /// A worker without actors.
+    pub(crate) fn new(
+        number: usize,
+        arbiter: Option<ArbiterHandle>,
+        shared: Arc<Shared>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            number,
+            arbiter,
+            side: Mutex::new(None),
+            epoch: AtomicU64::new(0),
+            committed_in_flight: AtomicBool::new(false),
+            group_revision: AtomicI64::new(shared.ring.head().0),
+            streams: Mutex::new(HashMap::new()),
+            last_number: AtomicU64::new(0),
+            shared,
+        })
+    }
+
+    /// Starts the watch side, empty, on the current arbiter, in place of the one before.
+    pub(crate) fn start_watch_side(self: &Arc<Self>) {
+        let epoch = self.epoch.fetch_add(1, Ordering::AcqRel) + 1;
+        // The new group begins at the ring's head, with a cleared flag (P6).
+        self.committed_in_flight.store(false, Ordering::SeqCst);
+        self.set_group_revision(self.shared.ring.head());
+        let side = WatchSide {
+            group: WatcherGroup::new(Arc::clone(self), epoch).start(),
+            sync: Sync::new(Arc::clone(self), epoch).start(),
+            victim_retry: VictimRetry::new(Arc::clone(self), epoch).start(),
+        };
+        let before = self.side().replace(Arc::new(side));
+        drop(before);
+    }
+
+    /// The addresses, for orders from the edge; `None` while there is no watch side.
+    pub(crate) fn watch_side(&self) -> Option<Arc<WatchSide>> {
+        // The lock is not held while anything is sent: a refused message may tell something itself when it is dropped.
+        self.side().clone()
+    }
+
+    /// Tells the group a fact. It may be gone, and then nobody needs it.
+    pub(crate) fn tell_group<M>(&self, message: M)
+    where
+        M: Message<Result = ()> + Send + 'static,
+        WatcherGroup: Handler<M>,
+        Context<WatcherGroup>: ToEnvelope<WatcherGroup, M>,
+    {
+        if let Some(side) = self.watch_side() {
+            side.group.do_send(message);
+        }
+    }
+
+    /// Tells Sync a fact.
+    pub(crate) fn tell_sync<M>(&self, message: M)
+    where
+        M: Message<Result = ()> + Send + 'static,
+        Sync: Handler<M>,
+        Context<Sync>: ToEnvelope<Sync, M>,
+    {
+        if let Some(side) = self.watch_side() {
+            side.sync.do_send(message);
+        }
+    }
+
+    /// Tells `VictimRetry` a fact.
+    pub(crate) fn tell_victim_retry<M>(&self, message: M)
+    where
+        M: Message<Result = ()> + Send + 'static,
+        VictimRetry: Handler<M>,
+        Context<VictimRetry>: ToEnvelope<VictimRetry, M>,
+    {
+        if let Some(side) = self.watch_side() {
+            side.victim_retry.do_send(message);
+        }
+    }
+
+    /// Every bound.
+    pub(crate) fn limits(&self) -> &EngineLimits {
+        &self.shared.limits
+    }
+
+    /// The last durable revision.
+    pub(crate) fn revision(&self) -> Revision {
+        self.shared.ring.head()
+    }
+
+    /// The last revision that the group has handled.
+    pub(crate) fn group_revision(&self) -> Revision {
+        Revision(self.group_revision.load(Ordering::Acquire))
+    }
+
+    /// The group has handled everything up to here.
+    pub(crate) fn set_group_revision(&self, revision: Revision) {
+        self.group_revision.store(revision.0, Ordering::Release);
+    }
+
+    /// A number that this worker never gave before.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.last_number.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Remembers a stream, so that it can be ended with the others.
+    pub(crate) fn adopt(&self, stream: &Arc<StreamState>) {
+        self.streams().insert(stream.id, Arc::downgrade(stream));
+    }
+
+    /// Forgets a stream that has ended.
+    pub(crate) fn forget(&self, stream: StreamId) {
+        self.streams().remove(&stream);
+    }
+
+    /// Ends all streams of this worker; their clients resume elsewhere or later.
+    pub(crate) fn end_streams(&self, reason: &'static str) {
+        let streams = std::mem::take(&mut *self.streams());
+        for stream in streams.into_values().filter_map(|stream| stream.upgrade()) {
+            stream.end(StreamEnd::Unavailable(reason));
+        }
+    }
+
+    /// Runs something where this worker's actors live.
+    pub(crate) fn run(self: &Arc<Self>, task: impl FnOnce(&Arc<Self>) + Send + 'static) {
+        match &self.arbiter {
+            Some(arbiter) => {
+                let worker = Arc::clone(self);
+                // An arbiter that has stopped has no actors left to care for.
+                let _ = arbiter.spawn_fn(move || task(&worker));
+            }
+            None => task(self),
+        }
+    }
+
+    fn side(&self) -> MutexGuard<'_, Option<Arc<WatchSide>>> {
+        // A table of addresses is never half written.
+        self.side.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn streams(&self) -> MutexGuard<'_, HashMap<StreamId, Weak<StreamState>>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the addresses away and dates the actors, so that each stops at its next tick at the latest.
+    pub(crate) fn stop_watch_side(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        let side = self.side().take();
+        drop(side);
+    }
+
+    /// True when a watch side of this epoch has been replaced or stopped.
+    pub(crate) fn is_past(&self, epoch: u64) -> bool {
+        self.epoch.load(Ordering::Acquire) != epoch
+    }
+}
+
+/// Reports the death of the actor that holds it, when a panic drops it.
+#[derive(Debug)]
+pub(crate) struct Tripwire {
+    died: Option<Died>,
+    supervision: Option<Recipient<Died>>,
+}
+
+impl Tripwire {
+    /// Armed for an actor.
+    pub(crate) fn new(role: Role, worker: usize, epoch: u64, shared: &Shared) -> Self {
+        let reason = StoreFailure(format!("{role:?} has panicked"));
+        Self {
+            died: Some(Died {
+                role,
+                worker,
+                epoch,
+                reason,
+            }),
+            supervision: shared.supervision.get().cloned(),
+        }
+    }
+
+    /// Reports now, for this reason.
+    pub(crate) fn trip(&mut self, reason: StoreFailure) {
+        if let (Some(died), Some(supervision)) = (self.died.take(), &self.supervision) {
+            supervision.do_send(Died { reason, ..died });
+        }
+    }
+
+    /// The actor ends because it was asked to.
+    pub(crate) fn disarm(&mut self) {
+        self.died = None;
+    }
+}
+
+impl Drop for Tripwire {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let (Some(died), Some(supervision)) = (self.died.take(), &self.supervision)
+        {
+            supervision.do_send(died);
+        }
+    }
+}
+
+/// Carries out the table above.
+#[derive(Debug)]
+pub(crate) struct Supervision {
+    /// All workers, by number.
+    workers: Vec<Arc<Worker>>,
+    /// Where the end of the engine is announced.
+    shared: Arc<Shared>,
+}
+
+impl Supervision {
+    /// Supervision of these workers.
+    pub(crate) fn new(workers: Vec<Arc<Worker>>, shared: Arc<Shared>) -> Self {
+        Self { workers, shared }
+    }
+}
+
+impl Actor for Supervision {
+    type Context = Context<Self>;
+}
+
+impl Handler<Died> for Supervision {
+    type Result = ();
+
+    fn handle(&mut self, died: Died, ctx: &mut Self::Context) {
+        let reason = &died.reason.0;
+        if died.role == Role::Store {
+            log::error!("the store is dead: {reason}");
+            for worker in &self.workers {
+                worker.end_streams("the store has failed");
+            }
+            self.shared.failure.send_replace(Some(died.reason));
+            ctx.stop();
+            return;
+        }
+        let Some(worker) = self.workers.get(died.worker) else {
+            return;
+        };
+        if worker.is_past(died.epoch) {
+            return;
+        }
+        log::error!(
+            "worker {}: {reason}; its streams end and its watch side starts again",
+            died.worker
+        );
+        worker.end_streams("the watch side has failed");
+        worker.run(Worker::start_watch_side);
+    }
+}

@@ -1,0 +1,11 @@
+//! Tests of the actors together: the engine on one arbiter under tokio's paused clock, so that every interleaving is
+//! the test's own choice. Test names begin with the number of the rule they hold.
+
+mod commits;
+mod deaths;
+mod late;
+mod progress;
+mod store;
+mod streams;
+mod support;
+mod victims;

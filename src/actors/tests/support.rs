@@ -1,0 +1,458 @@
+//! What the actors' tests share: an engine on one thread, watchers that can be made to stall, and streams read by hand.
+
+use crate::actors::outbox::{Next, OutboxReader, StreamItem};
+use crate::actors::protocol::ToWatcher;
+use crate::actors::stream::{LinkState, StreamState};
+use crate::actors::supervision::Worker;
+use crate::actors::watch_stream::{WatchCreate, WatchStream};
+use crate::actors::{Engine, EngineConfig, EngineLimits, Inspection, Placement, Watch};
+use crate::model::{
+    DeleteRange, Event, EventFilters, EventKind, KeyRange, Op, Put, Revision, Txn, WatchId,
+    WatchSpec, Write,
+};
+use crate::storage::StorageLimits;
+use crate::watch::Batch;
+use actix::prelude::*;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+/// Runs a test inside a System, under a paused clock: time moves only when nobody has anything to do.
+pub(super) fn run<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
+    System::new().block_on(async move {
+        tokio::time::pause();
+        test().await;
+    });
+}
+
+/// Returns when every actor of this thread has done all it can do now.
+pub(super) async fn settle() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+/// Lets so much time pass.
+pub(super) async fn pass(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
+/// An engine on the test's own arbiter.
+pub(super) struct TestEngine {
+    pub(super) engine: Engine,
+    dir: TempDir,
+}
+
+impl TestEngine {
+    pub(super) async fn start(limits: EngineLimits) -> Self {
+        Self::start_with(limits, StorageLimits::default()).await
+    }
+
+    pub(super) async fn start_with(limits: EngineLimits, storage: StorageLimits) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = EngineConfig {
+            data_dir: dir.path().to_owned(),
+            placement: Placement::Current,
+            limits,
+            storage,
+        };
+        Self {
+            engine: Engine::start(config).await.expect("an engine"),
+            dir,
+        }
+    }
+
+    /// The same store, opened again.
+    pub(super) async fn restart(self, limits: EngineLimits) -> Self {
+        self.engine.stop().await.expect("stopped");
+        settle().await;
+        let Self { engine, dir } = self;
+        drop(engine);
+        let config = EngineConfig {
+            data_dir: dir.path().to_owned(),
+            placement: Placement::Current,
+            limits,
+            storage: StorageLimits::default(),
+        };
+        Self {
+            engine: Engine::start(config).await.expect("an engine"),
+            dir,
+        }
+    }
+
+    pub(super) async fn put(&self, key: &str, value: &str) -> Revision {
+        self.engine
+            .put(key.to_owned(), value.to_owned())
+            .await
+            .expect("a put")
+    }
+
+    pub(super) async fn delete(&self, key: &str) -> Revision {
+        let delete = DeleteRange {
+            range: KeyRange::single(key.to_owned()),
+            prev_kv: false,
+        };
+        self.engine
+            .write(Write::Delete(delete))
+            .await
+            .expect("a delete")
+            .revision
+    }
+
+    /// One transaction that puts all these keys.
+    pub(super) async fn put_all(&self, keys: &[&str]) -> Revision {
+        let put = |key: &&str| {
+            Op::Put(Put {
+                key: (*key).to_owned().into(),
+                ..Put::default()
+            })
+        };
+        let txn = Txn {
+            success: keys.iter().map(put).collect(),
+            ..Txn::default()
+        };
+        self.engine
+            .write(Write::Txn(txn))
+            .await
+            .expect("a txn")
+            .revision
+    }
+
+    pub(super) fn worker(&self) -> Arc<Worker> {
+        self.engine.worker_for_test(0).expect("a worker")
+    }
+
+    /// An actor of the application's own that watches.
+    pub(super) async fn watch(&self, spec: WatchSpec, capacity: usize) -> TestWatch {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (gate, open) = watch::channel(true);
+        let actor = Taker {
+            seen: Arc::clone(&seen),
+            open,
+            capacity,
+        };
+        let actor = actor.start();
+        let watch = self
+            .engine
+            .watch(spec, actor.clone().recipient())
+            .await
+            .expect("a watch");
+        TestWatch {
+            seen,
+            gate,
+            watch,
+            _actor: actor,
+        }
+    }
+
+    /// A stream whose outbox is read by hand.
+    pub(super) fn stream(&self) -> TestStream {
+        let (control, reader) = self.engine.open_stream(0).expect("a stream");
+        TestStream { control, reader }
+    }
+
+    /// How often history was read from the disk, by stretches and by revision numbers.
+    pub(super) async fn reads(&self) -> (u64, u64) {
+        let states = self.engine.inspect().await;
+        let reads = states.iter().find_map(|state| match state {
+            Inspection::Sync {
+                stretches_read,
+                picks_read,
+                ..
+            } => Some((*stretches_read, *picks_read)),
+            _ => None,
+        });
+        reads.expect("a Sync")
+    }
+
+    pub(super) async fn synced(&self) -> usize {
+        self.counts().await.0
+    }
+
+    /// Synced, unsynced and victims.
+    pub(super) async fn counts(&self) -> (usize, usize, usize) {
+        let mut counts = (0, 0, 0);
+        for state in self.engine.inspect().await {
+            match state {
+                Inspection::WatcherGroup { synced, held, .. } => counts.0 += synced + held,
+                Inspection::Sync { unsynced, .. } => counts.1 += unsynced,
+                Inspection::VictimRetry { victims, .. } => counts.2 += victims,
+                Inspection::Store { .. } => {}
+            }
+        }
+        counts
+    }
+
+    /// Everything has ended, and no watcher was left behind.
+    pub(super) async fn finish(self) {
+        settle().await;
+        // The nets sweep what nobody was told of.
+        pass(Duration::from_secs(2)).await;
+        assert_eq!(self.counts().await, (0, 0, 0), "watchers were left behind");
+        self.engine.stop().await.expect("stopped");
+    }
+}
+
+/// What a watcher saw of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) revision: i64,
+    pub(super) kind: EventKind,
+    pub(super) key: String,
+    pub(super) prev: Option<String>,
+}
+
+impl Seen {
+    fn of(event: &Event, with_prev: bool) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let prev = if with_prev {
+            event.prev().flatten()
+        } else {
+            None
+        };
+        Self {
+            revision: event.kv.mod_revision.0,
+            kind: event.kind,
+            key: text(&event.kv.key),
+            prev: prev.map(|kv| text(&kv.value)),
+        }
+    }
+}
+
+/// A watching actor that can be stalled.
+struct Taker {
+    seen: Arc<Mutex<Vec<Got>>>,
+    open: watch::Receiver<bool>,
+    capacity: usize,
+}
+
+/// One message, as the taker got it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Got {
+    Created(i64),
+    Events(Vec<Seen>),
+    Progress(i64),
+    Compacted(i64),
+    Cancelled,
+}
+
+impl Actor for Taker {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(self.capacity);
+    }
+}
+
+impl Handler<ToWatcher> for Taker {
+    type Result = ();
+
+    fn handle(&mut self, message: ToWatcher, ctx: &mut Self::Context) {
+        let got = match &message {
+            ToWatcher::Created { revision } => Got::Created(revision.0),
+            ToWatcher::Events(delivery) => {
+                Got::Events(seen_of(delivery.batch.events(), delivery.batch.with_prev()))
+            }
+            ToWatcher::Progress { revision } => Got::Progress(revision.0),
+            ToWatcher::Compacted { compact_revision } => Got::Compacted(compact_revision.0),
+            ToWatcher::Cancelled => Got::Cancelled,
+        };
+        self.seen.lock().expect("seen").push(got);
+        let mut open = self.open.clone();
+        // Busy with this message until the gate opens: the mailbox fills behind it.
+        let busy = async move {
+            let _ = open.wait_for(|open| *open).await;
+            drop(message);
+        };
+        ctx.wait(busy.into_actor(self));
+    }
+}
+
+fn seen_of(events: &[Arc<Event>], with_prev: bool) -> Vec<Seen> {
+    events
+        .iter()
+        .map(|event| Seen::of(event, with_prev))
+        .collect()
+}
+
+/// A watch of the application's own, as the test sees it.
+pub(super) struct TestWatch {
+    seen: Arc<Mutex<Vec<Got>>>,
+    gate: watch::Sender<bool>,
+    pub(super) watch: Watch,
+    /// The application's own handle; the engine's is a slot of its own.
+    _actor: Addr<Taker>,
+}
+
+impl TestWatch {
+    pub(super) fn stall(&self) {
+        self.gate.send_replace(false);
+    }
+
+    pub(super) fn go_on(&self) {
+        self.gate.send_replace(true);
+    }
+
+    pub(super) fn got(&self) -> Vec<Got> {
+        self.seen.lock().expect("seen").clone()
+    }
+
+    pub(super) fn events(&self) -> Vec<Seen> {
+        let events = self.got().into_iter().filter_map(|got| match got {
+            Got::Events(events) => Some(events),
+            _ => None,
+        });
+        events.flatten().collect()
+    }
+
+    /// What the actors share about it.
+    pub(super) fn shared(&self) -> Arc<LinkState> {
+        self.watch.live_for_test().expect("a live watch").shared
+    }
+
+    /// Puts a message of the test's own in its mailbox.
+    pub(super) fn push(&self, message: ToWatcher) {
+        let live = self.watch.live_for_test().expect("a live watch");
+        live.address.upgrade().expect("an actor").do_send(message);
+    }
+
+    pub(super) fn revisions(&self) -> Vec<i64> {
+        self.events().iter().map(|seen| seen.revision).collect()
+    }
+}
+
+/// A stream, as the test sees it: one response, in short.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Response {
+    Created(i64, i64),
+    Rejected(crate::actors::WatchRejection),
+    Events(i64, Vec<Seen>),
+    Progress(i64, i64),
+    Canceled(i64),
+    Compacted(i64, i64),
+    End(crate::actors::StreamEnd),
+}
+
+impl Response {
+    /// The revisions of its events.
+    pub(super) fn revisions(&self) -> Vec<i64> {
+        match self {
+            Self::Events(_, events) => events.iter().map(|seen| seen.revision).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// A watch stream driven by hand.
+pub(super) struct TestStream {
+    pub(super) control: WatchStream,
+    reader: OutboxReader,
+}
+
+impl TestStream {
+    /// The batches that are in the outbox now.
+    pub(super) async fn batches(&mut self) -> Vec<Arc<Batch>> {
+        let mut batches = Vec::new();
+        loop {
+            let next = poll_fn(|cx| match self.reader.poll_next(cx) {
+                Poll::Ready(next) => Poll::Ready(Some(next)),
+                Poll::Pending => Poll::Ready(None),
+            });
+            match next.await {
+                Some(Next::Item(StreamItem::Events { batch, .. })) => batches.push(batch),
+                Some(Next::Item(_)) => {}
+                Some(Next::End(_)) | None => return batches,
+            }
+        }
+    }
+
+    pub(super) async fn create(&mut self, create: WatchCreate) {
+        self.control.create(create).await;
+    }
+
+    /// Everything that is in the outbox now.
+    pub(super) async fn drain(&mut self) -> Vec<Response> {
+        let mut responses = Vec::new();
+        while let Some(response) = self.try_next().await {
+            let ended = matches!(response, Response::End(_));
+            responses.push(response);
+            if ended {
+                break;
+            }
+        }
+        responses
+    }
+
+    /// What the actors share about the stream.
+    pub(super) fn state(&self) -> Arc<StreamState> {
+        self.control.state_for_test()
+    }
+
+    /// Reads on until nothing more comes.
+    pub(super) async fn read_all(&mut self) -> Vec<Response> {
+        let mut responses = Vec::new();
+        loop {
+            settle().await;
+            let more = self.drain().await;
+            if more.is_empty() {
+                return responses;
+            }
+            responses.extend(more);
+        }
+    }
+
+    /// The next response, if there is one now.
+    pub(super) async fn try_next(&mut self) -> Option<Response> {
+        let next = poll_fn(|cx| match self.reader.poll_next(cx) {
+            Poll::Ready(next) => Poll::Ready(Some(next)),
+            Poll::Pending => Poll::Ready(None),
+        });
+        Some(match next.await? {
+            Next::End(end) => Response::End(end),
+            Next::Item(item) => match item {
+                StreamItem::Created { watch_id, revision } => {
+                    Response::Created(watch_id.0, revision.0)
+                }
+                StreamItem::Rejected { reason, .. } => Response::Rejected(reason),
+                StreamItem::Events {
+                    watch_id, batch, ..
+                } => Response::Events(watch_id.0, seen_of(batch.events(), batch.with_prev())),
+                StreamItem::Progress { watch_id, revision } => {
+                    Response::Progress(watch_id.0, revision.0)
+                }
+                StreamItem::Canceled { watch_id, .. } => Response::Canceled(watch_id.0),
+                StreamItem::Compacted {
+                    watch_id,
+                    compact_revision,
+                } => Response::Compacted(watch_id.0, compact_revision.0),
+            },
+        })
+    }
+}
+
+/// A create request for a range, from a revision on (0: from now on).
+pub(super) fn create(range: KeyRange, start_revision: i64) -> WatchCreate {
+    WatchCreate {
+        watch_id: WatchId::AUTO,
+        range,
+        start_revision,
+        filters: EventFilters::default(),
+        prev_kv: false,
+        fragment: false,
+        progress_notify: false,
+    }
+}
+
+/// A spec for everything, from a revision on.
+pub(super) fn everything_from(start: i64) -> WatchSpec {
+    WatchSpec::new(
+        KeyRange::everything(),
+        (start > 0).then_some(Revision(start)),
+    )
+}
+
+/// Revisions as a list.
+pub(super) fn upto(first: i64, last: i64) -> Vec<i64> {
+    (first..=last).collect()
+}

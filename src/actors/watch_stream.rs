@@ -1,0 +1,210 @@
+//! The commanding end of a watch stream: creates, cancels and asks for progress, one at a time.
+//!
+//! It decides ids and refuses what cannot be watched; it never decides what a watcher is sent. Every outcome goes
+//! through the stream's outbox, so that nothing overtakes anything.
+
+use super::outbox::{Outbox, OutboxReader, StreamItem, WatchRejection};
+use super::protocol::{Register, RequestProgress, ToWatcher};
+use super::slim_context::SlimContext;
+use super::stream::{Link, LinkState, LiveWatch, StreamId, StreamState};
+use super::supervision::Worker;
+use super::watcher::Watcher;
+use crate::model::{EventFilters, KeyRange, Revision, WatchClass, WatchId};
+use crate::watch::{Entry, WatcherId};
+use actix::prelude::*;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// A request for a new watch, as it came from the client.
+#[derive(Clone, Debug)]
+pub struct WatchCreate {
+    /// The id that the client chose, or [`WatchId::AUTO`].
+    pub watch_id: WatchId,
+    /// The keys.
+    pub range: KeyRange,
+    /// The first revision wanted; 0 is "from now on".
+    pub start_revision: i64,
+    /// Which events are left out.
+    pub filters: EventFilters,
+    /// Events carry the previous value.
+    pub prev_kv: bool,
+    /// Large responses may be cut into fragments.
+    pub fragment: bool,
+    /// Tell of progress while nothing happens.
+    pub progress_notify: bool,
+}
+
+impl WatchCreate {
+    /// What can be refused without knowing the stream.
+    fn check(&self) -> Result<(), WatchRejection> {
+        if self.start_revision < 0 {
+            return Err(WatchRejection::NegativeStart);
+        }
+        if self.range.is_empty() {
+            return Err(WatchRejection::EmptyRange);
+        }
+        if self.watch_id.0 < 0 {
+            return Err(WatchRejection::InvalidId);
+        }
+        Ok(())
+    }
+
+    fn class(&self) -> Arc<WatchClass> {
+        let (range, filters, prev_kv) = (self.range.clone(), self.filters, self.prev_kv);
+        Arc::new(WatchClass {
+            range,
+            filters,
+            prev_kv,
+        })
+    }
+
+    fn start(&self) -> Option<Revision> {
+        (self.start_revision > 0).then_some(Revision(self.start_revision))
+    }
+}
+
+/// The commanding end of a watch stream.
+#[derive(Debug)]
+pub struct WatchStream {
+    stream: Arc<StreamState>,
+    outbox: Arc<Outbox>,
+    /// The id that the next watch gets when the client leaves the choice to us; etcd counts from 0 too.
+    next_id: i64,
+}
+
+impl WatchStream {
+    /// Opens a stream on a worker. Has to be called on the worker's own thread, where its watchers will live.
+    pub(crate) fn open(worker: &Arc<Worker>) -> (Self, OutboxReader) {
+        let outbox = Arc::new(Outbox::new(worker.limits().outbox));
+        let id = StreamId(worker.next_number());
+        let stream = StreamState::new(id, Arc::clone(worker), Some(Arc::clone(&outbox)));
+        worker.adopt(&stream);
+        let reader = OutboxReader::new(Arc::clone(&outbox), Box::new(Arc::clone(&stream)));
+        (
+            Self {
+                stream,
+                outbox,
+                next_id: 0,
+            },
+            reader,
+        )
+    }
+
+    /// The stream's outbox.
+    pub fn outbox(&self) -> &Arc<Outbox> {
+        &self.outbox
+    }
+
+    /// What the actors share about the stream, for their tests.
+    #[cfg(test)]
+    pub(crate) fn state_for_test(&self) -> Arc<StreamState> {
+        Arc::clone(&self.stream)
+    }
+
+    /// Creates a watch; returns when the outcome is in the outbox.
+    pub async fn create(&mut self, create: WatchCreate) {
+        match self.prepare(&create) {
+            Ok(registration) => self.register(registration).await,
+            Err(reason) => {
+                let revision = self.stream.worker.revision();
+                self.outbox.push(StreamItem::Rejected { revision, reason });
+            }
+        }
+    }
+
+    /// Starts the watcher; it is registered after that, and `created` is its first message (P3).
+    fn prepare(&mut self, create: &WatchCreate) -> Result<Register, WatchRejection> {
+        create.check()?;
+        let worker = &self.stream.worker;
+        let limits = worker.limits();
+        let mut watches = self.stream.watches();
+        let watch_id = match create.watch_id {
+            WatchId::AUTO => {
+                while watches.contains_key(&WatchId(self.next_id)) {
+                    self.next_id += 1;
+                }
+                WatchId(self.next_id)
+            }
+            chosen if watches.contains_key(&chosen) => return Err(WatchRejection::DuplicateId),
+            chosen => chosen,
+        };
+        if watches.len() >= limits.watches_per_stream_max {
+            return Err(WatchRejection::TooManyWatches {
+                max: limits.watches_per_stream_max,
+            });
+        }
+        if worker.shared.watches.load(Ordering::Acquire) >= limits.watches_max {
+            return Err(WatchRejection::TooManyWatches {
+                max: limits.watches_max,
+            });
+        }
+        if create.watch_id == WatchId::AUTO {
+            self.next_id += 1;
+        }
+        let id = WatcherId(worker.next_number());
+        let shared = LinkState::new(
+            (id, watch_id),
+            Arc::clone(&self.stream),
+            create.progress_notify,
+            create.prev_kv,
+        );
+        let watcher = Watcher::new(
+            create.fragment,
+            Arc::clone(&shared),
+            Arc::clone(&self.outbox),
+        );
+        let recipient: Recipient<ToWatcher> =
+            SlimContext::start(watcher, limits.mailbox_messages_max).recipient();
+        let address = recipient.downgrade();
+        let start = create.start();
+        let live = LiveWatch {
+            shared: Arc::clone(&shared),
+            start: start.unwrap_or_default(),
+            address,
+        };
+        watches.insert(watch_id, live);
+        drop(watches);
+        let link = Link::new(recipient, shared);
+        // The group decides where the watch begins.
+        let entry = Entry {
+            id,
+            class: create.class(),
+            next_revision: Revision::default(),
+            link,
+        };
+        Ok(Register { entry, start })
+    }
+
+    async fn register(&self, registration: Register) {
+        let Some(side) = self.stream.worker.watch_side() else {
+            return;
+        };
+        // A group that dies meanwhile takes the stream with it, and says so there.
+        let _ = side.group.send(registration).await;
+    }
+
+    /// Cancels a watch; returns when the outcome is in the outbox. An unknown id is passed over in silence, as in etcd.
+    pub async fn cancel(&mut self, watch_id: WatchId) {
+        let Some(live) = self.stream.watches().get(&watch_id).cloned() else {
+            return;
+        };
+        let Some(watcher) = live.address.upgrade() else {
+            return;
+        };
+        live.shared.cancelled.store(true, Ordering::Release);
+        self.stream.cancellation.notify_waiters();
+        // A watcher that has just stopped by itself has said why.
+        let _ = watcher.send(ToWatcher::Cancelled).await;
+    }
+
+    /// Asks how far the whole stream has come.
+    pub async fn request_progress(&mut self) {
+        let Some(side) = self.stream.worker.watch_side() else {
+            return;
+        };
+        let request = RequestProgress {
+            stream: Arc::clone(&self.stream),
+        };
+        let _ = side.group.send(request).await;
+    }
+}

@@ -1,0 +1,548 @@
+//! The synced watchers of one worker: takes commits from the ring, in turns, and delivers them to whoever wants them.
+//!
+//! A turn is one message per watcher, however many revisions it holds, and while it lasts the mailbox is closed. The
+//! group never waits for a watcher, never asks the store, and never touches the disk; who cannot keep up *moves*, to
+//! `VictimRetry` when its mailbox is full and to Sync when the ring has no more of what it wants.
+
+use super::delivery::Sent;
+use super::progress::Progress;
+use super::protocol::{
+    CaughtUp, Committed, Drained, Forget, Inspect, Inspection, Lagging, Later, Quiet, Register,
+    RequestProgress, Role, Stalled, ToWatcher,
+};
+use super::stream::{Link, StreamState};
+use super::supervision::{Tripwire, Worker};
+use crate::model::{Commit, Revision};
+use crate::watch::{Batch, Entry, Match, Owed, RingRead, Roster, Visit, cut, select};
+use actix::prelude::*;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::task::yield_now;
+
+/// The synced watchers of one worker.
+#[derive(Debug)]
+pub(crate) struct WatcherGroup {
+    /// How far the ring has to be read before anything waiting is judged: its head when the last message came (W3).
+    goal: Revision,
+    /// Who watches what, and the last revision handled.
+    roster: Roster<Link>,
+    /// The turn under way.
+    turn: Option<Turn>,
+    /// Entries that come back, each taken in by [`Self::take_back`].
+    returning: VecDeque<Entry<Link>>,
+    /// Orders that wait until the group is level with its goal.
+    orders: VecDeque<Order>,
+    /// Progress requests, and the watchers that are held back for them.
+    progress: Progress,
+    /// The worker that this group belongs to.
+    worker: Arc<Worker>,
+    /// Which incarnation of the worker's watch side this is.
+    epoch: u64,
+    /// Reports a death that nobody asked for.
+    tripwire: Tripwire,
+}
+
+/// The deliveries of one stretch of the ring.
+#[derive(Debug)]
+struct Turn {
+    /// The revision before the turn.
+    before: Revision,
+    /// The revision after it.
+    after: Revision,
+    /// What is left to deliver.
+    matches: VecDeque<Match>,
+    /// How far the first of them has been visited.
+    cursor: usize,
+}
+
+/// An order that waits until the group is level.
+#[derive(Debug)]
+enum Order {
+    Register(Register, Later<Revision>),
+    Progress(Arc<StreamState>, Later<()>),
+}
+
+/// Why an entry leaves the roster in a turn.
+enum Leaving {
+    Stalled(Owed),
+    Lagging,
+    Held,
+    Gone,
+}
+
+/// Tell quiet watchers how far they have come. Sent to itself.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct ProgressTick;
+
+impl WatcherGroup {
+    /// A group without watchers at the ring's head.
+    pub(crate) fn new(worker: Arc<Worker>, epoch: u64) -> Self {
+        let revision = worker.group_revision();
+        let tripwire = Tripwire::new(Role::WatcherGroup, worker.number, epoch, &worker.shared);
+        Self {
+            goal: revision,
+            roster: Roster::new(revision),
+            turn: None,
+            returning: VecDeque::new(),
+            orders: VecDeque::new(),
+            progress: Progress::default(),
+            worker,
+            epoch,
+            tripwire,
+        }
+    }
+
+    /// Works until there is nothing left to do, a slice at a time. Between slices others on this thread run, but the
+    /// mailbox stays closed, so that a turn stays one (W2).
+    fn advance(&mut self, ctx: &mut Context<Self>) {
+        if self.step() {
+            let pause = yield_now().into_actor(self);
+            ctx.wait(pause.map(|(), group, ctx| group.advance(ctx)));
+        }
+    }
+
+    /// One slice of work; true when there is more.
+    fn step(&mut self) -> bool {
+        if self.turn.is_some() {
+            self.deliver_slice();
+            return true;
+        }
+        if !self.returning.is_empty() {
+            let slice = self
+                .worker
+                .limits()
+                .entries_per_slice_max
+                .min(self.returning.len());
+            let entries: Vec<_> = self.returning.drain(..slice).collect();
+            for entry in entries {
+                self.take_back(entry);
+            }
+            return true;
+        }
+        if self.revision() < self.goal && self.begin_turn() {
+            return true;
+        }
+        while let Some(order) = self.orders.pop_front() {
+            match order {
+                Order::Register(register, reply) => self.register(register, reply),
+                Order::Progress(stream, reply) => {
+                    self.progress.request(&stream);
+                    self.try_progress(&stream);
+                    reply.reply(());
+                }
+            }
+        }
+        !self.returning.is_empty()
+    }
+
+    /// Reads the next stretch of the ring; false when there is none.
+    fn begin_turn(&mut self) -> bool {
+        let limits = self.worker.limits().batch;
+        // Between two turns everything delivered before has usually arrived, so now progress has its best chance.
+        for stream in self.progress.waiting() {
+            self.try_progress(&stream);
+        }
+        let ring = &self.worker.shared.ring;
+        match ring.read(
+            self.revision(),
+            limits.delivery_bytes_max,
+            limits.revisions_per_batch_max,
+        ) {
+            RingRead::Commits(commits) => self.begin_turn_over(&commits),
+            RingRead::Quiet(revision) => self.arrive(revision),
+            RingRead::Level => return false,
+            RingRead::Overrun => self.give_up_the_ring(),
+        }
+        true
+    }
+
+    fn begin_turn_over(&mut self, commits: &[Arc<Commit>]) {
+        let after = commits
+            .last()
+            .map_or(self.revision(), |commit| commit.revision);
+        let matches = self.roster.matching(commits, &self.worker.limits().batch);
+        self.turn = Some(Turn {
+            before: self.revision(),
+            after,
+            matches: matches.into(),
+            cursor: 0,
+        });
+    }
+
+    /// The ring has lost what comes next: everyone reads it from history (W5).
+    fn give_up_the_ring(&mut self) {
+        let head = self.worker.shared.ring.head();
+        let mut entries = self.roster.take_all();
+        for entry in &mut entries {
+            entry.link.leave_roster();
+        }
+        self.arrive(head);
+        self.send_lagging(entries);
+    }
+
+    /// The last revision handled.
+    fn revision(&self) -> Revision {
+        self.roster.revision()
+    }
+
+    fn arrive(&mut self, revision: Revision) {
+        self.roster.advance(revision);
+        self.worker.set_group_revision(revision);
+    }
+
+    /// Delivers to so many entries; the last slice ends the turn.
+    fn deliver_slice(&mut self) {
+        let Some(turn) = &mut self.turn else { return };
+        let mut budget = self.worker.limits().entries_per_slice_max.max(1);
+        let mut leaving = Vec::new();
+        while budget > 0 {
+            let Some(matched) = turn.matches.front() else {
+                break;
+            };
+            let (from, left) = (
+                turn.cursor,
+                self.roster
+                    .class_len(matched.class)
+                    .saturating_sub(turn.cursor),
+            );
+            if left == 0 {
+                turn.matches.pop_front();
+                turn.cursor = 0;
+                continue;
+            }
+            let (before, after) = (turn.before, turn.after);
+            let share = from + left;
+            let slice = budget.min(left);
+            let mut reasons = Vec::new();
+            let taken =
+                self.roster.visit(
+                    matched.class,
+                    &mut turn.cursor,
+                    slice,
+                    |entry| match deliver_turn(entry, matched, (before, after), share) {
+                        None => Visit::Keep,
+                        Some(reason) => {
+                            reasons.push(reason);
+                            Visit::Take
+                        }
+                    },
+                );
+            budget -= slice;
+            leaving.extend(taken.into_iter().zip(reasons));
+        }
+        if turn.matches.is_empty() {
+            let after = turn.after;
+            self.turn = None;
+            self.arrive(after);
+        }
+        self.send_off(leaving);
+    }
+
+    /// Sends those that left the roster where they belong.
+    fn send_off(&mut self, leaving: Vec<(Entry<Link>, Leaving)>) {
+        let (mut stalled, mut lagging) = (Vec::new(), Vec::new());
+        for (mut entry, reason) in leaving {
+            match reason {
+                Leaving::Stalled(pinned) => {
+                    entry.link.leave_roster();
+                    stalled.push((entry, pinned));
+                }
+                Leaving::Lagging => {
+                    entry.link.leave_roster();
+                    lagging.push(entry);
+                }
+                Leaving::Held => {
+                    // Held entries count as in the roster: up to the held revision they have everything.
+                    self.progress.hold(entry);
+                }
+                Leaving::Gone => drop(entry),
+            }
+        }
+        self.send_stalled(stalled);
+        self.send_lagging(lagging);
+    }
+
+    fn send_stalled(&self, victims: Vec<(Entry<Link>, Owed)>) {
+        if !victims.is_empty() {
+            self.worker.tell_victim_retry(Stalled { victims });
+        }
+    }
+
+    fn send_lagging(&self, entries: Vec<Entry<Link>>) {
+        if !entries.is_empty() {
+            self.worker.tell_sync(Lagging { entries });
+        }
+    }
+
+    /// Takes an entry back: level with the group it joins the roster, and what little it lacks is delivered from the
+    /// ring here and now, so that a hand-off ends under any write rate (L2). Too far behind, it goes (back) to Sync.
+    fn take_back(&mut self, mut entry: Entry<Link>) {
+        if entry.link.is_gone() {
+            return;
+        }
+        if entry.next_revision > self.revision() {
+            return self.join(entry);
+        }
+        let Some(batches) = self.last_stretch(&entry) else {
+            entry.link.leave_roster();
+            return self.send_lagging(vec![entry]);
+        };
+        entry.next_revision = self.revision().next();
+        let Some(batch) = batches.first() else {
+            return self.join(entry);
+        };
+        match entry.link.deliver(batch, 1) {
+            Sent::Sent => self.join(entry),
+            Sent::Full => {
+                entry.link.leave_roster();
+                self.send_stalled(vec![(entry, Owed::Events(Arc::clone(batch)))]);
+            }
+            Sent::Gone => {}
+        }
+    }
+
+    /// What an entry lacks up to the group's revision, when the ring has all of it and it fits one delivery.
+    fn last_stretch(&self, entry: &Entry<Link>) -> Option<Vec<Arc<Batch>>> {
+        let limits = self.worker.limits().batch;
+        if entry.next_revision < self.worker.shared.view.compact_revision() {
+            return None;
+        }
+        let after = entry.next_revision.previous();
+        let read = self.worker.shared.ring.read(
+            after,
+            limits.delivery_bytes_max,
+            limits.revisions_per_batch_max,
+        );
+        let mut commits = match read {
+            RingRead::Commits(commits) => commits,
+            RingRead::Quiet(_) | RingRead::Level => return Some(Vec::new()),
+            RingRead::Overrun => return None,
+        };
+        if commits
+            .last()
+            .is_some_and(|commit| commit.revision < self.revision())
+        {
+            return None;
+        }
+        commits.retain(|commit| commit.revision <= self.revision());
+        let events = select(&entry.class, &commits, entry.next_revision);
+        if entry.class.prev_kv && events.iter().any(|event| event.prev().is_none()) {
+            return None;
+        }
+        let batches = cut(events, entry.class.prev_kv, &limits);
+        (batches.len() <= 1).then_some(batches)
+    }
+
+    fn join(&mut self, mut entry: Entry<Link>) {
+        entry.link.join_roster();
+        let stream = Arc::clone(&entry.link.shared.stream);
+        self.roster.insert(entry);
+        if stream.progress_pending.load(Ordering::Acquire) {
+            self.try_progress(&stream);
+        }
+    }
+
+    /// A new watcher, judged against the group's revision in the group's own turn (W3).
+    fn register(&mut self, register: Register, reply: Later<Revision>) {
+        let Register { mut entry, start } = register;
+        let revision = self.revision();
+        if entry.link.try_tell(ToWatcher::Created { revision }) == Sent::Gone
+            || entry.link.is_gone()
+        {
+            return reply.reply(revision);
+        }
+        if entry.link.shared.progress_notify {
+            self.progress.notify(entry.id, &entry.link.shared);
+        }
+        entry.next_revision = start.unwrap_or(revision.next());
+        if entry.next_revision > revision {
+            self.join(entry);
+        } else {
+            self.send_lagging(vec![entry]);
+        }
+        reply.reply(revision);
+    }
+
+    /// Answers a stream's progress request if it can be answered now, and lets go of what was held for it (P2).
+    fn try_progress(&mut self, stream: &Arc<StreamState>) {
+        for mut entry in self.progress.answer(stream, self.revision()) {
+            // Until it has been given what it missed, nobody may claim that the stream has everything.
+            entry.link.leave_roster();
+            self.returning.push_back(entry);
+        }
+    }
+
+    fn order(&mut self, order: Order, ctx: &mut Context<Self>) {
+        self.orders.push_back(order);
+        self.look_at_the_ring();
+        self.advance(ctx);
+    }
+
+    fn look_at_the_ring(&mut self) {
+        self.goal = self.worker.shared.ring.head();
+    }
+}
+
+/// Delivers what a turn has for one entry; a reason when the entry has to leave the roster.
+fn deliver_turn(
+    entry: &mut Entry<Link>,
+    matched: &Match,
+    (before, after): (Revision, Revision),
+    share: usize,
+) -> Option<Leaving> {
+    let cursor = entry.cursor(before);
+    if cursor > after {
+        return None;
+    }
+    if entry.link.shared.stream.held.load(Ordering::Acquire) {
+        return Some(Leaving::Held);
+    }
+    if !matched.prev_missing.is_empty() {
+        return Some(Leaving::Lagging);
+    }
+    let last = matched.batches.len().saturating_sub(1);
+    for (index, batch) in matched.batches.iter().enumerate() {
+        let Some(batch) = batch.since(cursor) else {
+            continue;
+        };
+        match entry.link.deliver(&batch, share) {
+            Sent::Sent => {}
+            Sent::Gone => return Some(Leaving::Gone),
+            Sent::Full => {
+                entry.next_revision = if index == last {
+                    after.next()
+                } else {
+                    batch.last().next()
+                };
+                return Some(Leaving::Stalled(Owed::Events(batch)));
+            }
+        }
+    }
+    None
+}
+
+impl Actor for WatcherGroup {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        // Whoever was told of commits while there was no group has told nobody.
+        self.look_at_the_ring();
+        let interval = self.worker.limits().progress_notify_interval;
+        ctx.run_interval(interval, |_, ctx| ctx.notify(ProgressTick));
+    }
+
+    fn stopped(&mut self, _ctx: &mut Self::Context) {
+        if !std::thread::panicking() {
+            self.tripwire.disarm();
+        }
+    }
+}
+
+impl Handler<Committed> for WatcherGroup {
+    type Result = ();
+
+    fn handle(&mut self, _committed: Committed, ctx: &mut Self::Context) {
+        // Cleared before the ring is read: a commit after this tells again (W2).
+        self.worker
+            .committed_in_flight
+            .store(false, Ordering::SeqCst);
+        self.look_at_the_ring();
+        self.advance(ctx);
+    }
+}
+
+impl Handler<Register> for WatcherGroup {
+    type Result = Later<Revision>;
+
+    fn handle(&mut self, register: Register, ctx: &mut Self::Context) -> Self::Result {
+        let (returned, kept) = Later::new();
+        self.order(Order::Register(register, kept), ctx);
+        returned
+    }
+}
+
+impl Handler<RequestProgress> for WatcherGroup {
+    type Result = Later<()>;
+
+    fn handle(&mut self, request: RequestProgress, ctx: &mut Self::Context) -> Self::Result {
+        let (returned, kept) = Later::new();
+        self.order(Order::Progress(request.stream, kept), ctx);
+        returned
+    }
+}
+
+impl Handler<CaughtUp> for WatcherGroup {
+    type Result = ();
+
+    fn handle(&mut self, caught_up: CaughtUp, ctx: &mut Self::Context) {
+        self.returning.extend(caught_up.entries);
+        self.advance(ctx);
+    }
+}
+
+impl Handler<Drained> for WatcherGroup {
+    type Result = ();
+
+    fn handle(&mut self, drained: Drained, ctx: &mut Self::Context) {
+        self.returning.extend(drained.entries);
+        self.advance(ctx);
+    }
+}
+
+impl Handler<Forget> for WatcherGroup {
+    type Result = ();
+
+    fn handle(&mut self, forget: Forget, _ctx: &mut Self::Context) {
+        match forget {
+            Forget::Watcher(watcher) => {
+                drop(self.roster.remove(watcher));
+                self.progress.forget_watcher(watcher);
+            }
+            Forget::Stream(stream) => {
+                self.worker.forget(stream.id);
+                let watchers = std::mem::take(&mut *stream.watches());
+                for live in watchers.into_values() {
+                    drop(self.roster.remove(live.shared.watcher));
+                    self.progress.forget_watcher(live.shared.watcher);
+                }
+                self.progress.forget_stream(&stream);
+            }
+        }
+    }
+}
+
+impl Handler<Quiet> for WatcherGroup {
+    type Result = ();
+
+    fn handle(&mut self, quiet: Quiet, ctx: &mut Self::Context) {
+        self.try_progress(&quiet.stream);
+        self.advance(ctx);
+    }
+}
+
+impl Handler<Inspect> for WatcherGroup {
+    type Result = Inspection;
+
+    fn handle(&mut self, _inspect: Inspect, _ctx: &mut Self::Context) -> Inspection {
+        let (synced, held) = (self.roster.len(), self.progress.held());
+        Inspection::WatcherGroup {
+            revision: self.revision(),
+            synced,
+            held,
+        }
+    }
+}
+
+impl Handler<ProgressTick> for WatcherGroup {
+    type Result = ();
+
+    fn handle(&mut self, _tick: ProgressTick, ctx: &mut Self::Context) {
+        if self.worker.is_past(self.epoch) {
+            return ctx.stop();
+        }
+        let (roster, revision) = (&self.roster, self.revision());
+        self.progress.tick(revision, |watcher| roster.get(watcher));
+    }
+}

@@ -1,0 +1,85 @@
+//! The engine on this machine, as one worker's backend.
+//!
+//! It passes on, and decides nothing.
+
+use super::{Backend, BackendError, Identity, StoreStatus, WatchControl, WatchCreate};
+use crate::actors::{Engine, Outbox, OutboxReader, WatchStream};
+use crate::model::{RangeAnswer, RangeQuery, Revision, WatchId, Write, WriteAnswer};
+use std::sync::Arc;
+
+/// The raft term that headers carry: a store of one member elected itself once, before it was born.
+const RAFT_TERM: u64 = 2;
+
+/// The engine, as seen from one worker's connections.
+#[derive(Clone, Debug)]
+pub struct LocalBackend {
+    engine: Engine,
+    worker: usize,
+}
+
+impl LocalBackend {
+    /// The backend of the connections that live on this worker.
+    pub fn new(engine: Engine, worker: usize) -> Self {
+        Self { engine, worker }
+    }
+}
+
+impl Backend for LocalBackend {
+    type Control = WatchStream;
+
+    fn identity(&self) -> Identity {
+        let identity = self.engine.identity();
+        Identity {
+            cluster_id: identity.cluster_id,
+            member_id: identity.member_id,
+            raft_term: RAFT_TERM,
+        }
+    }
+
+    fn revision(&self) -> Revision {
+        self.engine.revision()
+    }
+
+    fn status(&self) -> StoreStatus {
+        let sizes = self.engine.view().sizes();
+        StoreStatus {
+            revision: self.revision(),
+            disk_bytes: sizes.disk_bytes,
+            live_bytes: sizes.live_bytes,
+        }
+    }
+
+    async fn range(&self, query: RangeQuery) -> Result<(Revision, RangeAnswer), BackendError> {
+        self.engine.range(query).await
+    }
+
+    async fn write(&self, write: Write) -> Result<WriteAnswer, BackendError> {
+        self.engine.write(write).await
+    }
+
+    async fn compact(&self, revision: Revision, physical: bool) -> Result<Revision, BackendError> {
+        self.engine.compact(revision, physical).await
+    }
+
+    fn open_stream(&self) -> Result<(Self::Control, OutboxReader), BackendError> {
+        self.engine.open_stream(self.worker)
+    }
+}
+
+impl WatchControl for WatchStream {
+    async fn create(&mut self, create: WatchCreate) {
+        Self::create(self, create).await;
+    }
+
+    async fn cancel(&mut self, watch_id: WatchId) {
+        Self::cancel(self, watch_id).await;
+    }
+
+    async fn request_progress(&mut self) {
+        Self::request_progress(self).await;
+    }
+
+    fn outbox(&self) -> &Arc<Outbox> {
+        Self::outbox(self)
+    }
+}

@@ -1,0 +1,383 @@
+//! The command line, as clap types and nothing else.
+//!
+//! It says which words and flags there are and what they mean when left out. It never decides whether a value is any
+//! good: `config` does that for the server, and each verb for itself.
+
+use crate::actors::EngineLimits;
+use crate::server::ServerLimits;
+use crate::storage::StorageLimits;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// A durable multi-version key-value store whose every change can be watched, resumed and replayed by revision.
+#[derive(Debug, Parser)]
+#[command(name = "vigil", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve a data directory over the etcd v3 API.
+    #[command(next_line_help = true)]
+    Serve(ServeArgs),
+    /// Talk to a server.
+    #[command(flatten)]
+    Verb(Verb),
+}
+
+/// What to ask of a server.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Put a key; without VALUE the value is read from standard input.
+    Put(PutArgs),
+    /// Get a key or a range of keys.
+    Get(GetArgs),
+    /// Delete a key or a range of keys.
+    Del(DelArgs),
+    /// Watch a key or a range of keys, across reconnects, until interrupted.
+    Watch(WatchArgs),
+    /// Forget all history before a revision.
+    #[command(visible_alias = "compaction")]
+    Compact(CompactArgs),
+    /// Show what the server says of itself.
+    Status(StatusArgs),
+}
+
+/// The flags of `vigil serve`; each can be set as `VIGIL_*` in the environment too.
+#[derive(Clone, Debug, Args)]
+pub struct ServeArgs {
+    /// Directory of the data, made when missing.
+    #[arg(
+        long,
+        env = "VIGIL_DATA_DIR",
+        hide_env_values = true,
+        value_name = "DIR"
+    )]
+    #[arg(default_value = "vigil.data")]
+    pub data_dir: PathBuf,
+    /// Address to serve clients on; port 0 takes a free one.
+    #[arg(
+        long,
+        env = "VIGIL_LISTEN_CLIENT",
+        hide_env_values = true,
+        value_name = "HOST:PORT"
+    )]
+    #[arg(default_value = "127.0.0.1:2379")]
+    pub listen_client: String,
+    /// URL that clients are told to use; http://HOST:PORT of --listen-client when not set.
+    #[arg(
+        long,
+        env = "VIGIL_ADVERTISE_CLIENT_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    pub advertise_client_url: Option<String>,
+    /// Name of this member.
+    #[arg(long, env = "VIGIL_NAME", hide_env_values = true, value_name = "NAME")]
+    #[arg(default_value = "default")]
+    pub name: String,
+    /// Worker threads, each with its own connections and watchers; cores - 1 when not set, at least 1.
+    #[arg(
+        long,
+        env = "VIGIL_WORKERS",
+        hide_env_values = true,
+        value_name = "COUNT"
+    )]
+    pub workers: Option<usize>,
+    /// What is logged: off, error, warn, info, debug or trace.
+    #[arg(
+        long,
+        env = "VIGIL_LOG_LEVEL",
+        hide_env_values = true,
+        value_name = "LEVEL"
+    )]
+    #[arg(default_value = "info")]
+    pub log_level: String,
+    /// The limits.
+    #[command(flatten)]
+    pub limits: LimitArgs,
+}
+
+/// The limits of `vigil serve`. Defaults are the rooms' own, which are etcd's where etcd has one.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Limits")]
+pub struct LimitArgs {
+    /// Size of one request, in bytes.
+    #[arg(
+        long,
+        env = "VIGIL_REQUEST_BYTES_MAX",
+        hide_env_values = true,
+        value_name = "BYTES"
+    )]
+    #[arg(default_value_t = ServerLimits::default().request_bytes_max)]
+    pub request_bytes_max: usize,
+    /// Operations of one transaction.
+    #[arg(
+        long,
+        env = "VIGIL_TXN_OPS_MAX",
+        hide_env_values = true,
+        value_name = "COUNT"
+    )]
+    #[arg(default_value_t = EngineLimits::default().store.txn_ops_max)]
+    pub txn_ops_max: usize,
+    /// Open calls of one connection.
+    #[arg(long, env = "VIGIL_STREAMS_PER_CONNECTION_MAX", hide_env_values = true)]
+    #[arg(value_name = "COUNT", default_value_t = ServerLimits::default().streams_per_connection_max)]
+    pub streams_per_connection_max: u32,
+    /// Watches of one Watch stream.
+    #[arg(
+        long,
+        env = "VIGIL_WATCHES_PER_STREAM_MAX",
+        hide_env_values = true,
+        value_name = "COUNT"
+    )]
+    #[arg(default_value_t = 100_000)]
+    pub watches_per_stream_max: usize,
+    /// Watches of the whole server.
+    #[arg(
+        long,
+        env = "VIGIL_WATCHES_MAX",
+        hide_env_values = true,
+        value_name = "COUNT"
+    )]
+    #[arg(default_value_t = 1_000_000)]
+    pub watches_max: usize,
+    /// Events queued for one Watch stream, in bytes; beyond it the stream's watchers wait.
+    #[arg(
+        long,
+        env = "VIGIL_OUTBOX_BYTES_MAX",
+        hide_env_values = true,
+        value_name = "BYTES"
+    )]
+    #[arg(default_value_t = EngineLimits::default().outbox.outbox_bytes_max)]
+    pub outbox_bytes_max: usize,
+    /// Messages queued for one watcher; beyond it the watcher is a victim until it has room.
+    #[arg(
+        long,
+        env = "VIGIL_MAILBOX_MESSAGES_MAX",
+        hide_env_values = true,
+        value_name = "COUNT"
+    )]
+    #[arg(default_value_t = EngineLimits::default().mailbox_messages_max)]
+    pub mailbox_messages_max: usize,
+    /// Events of one delivery to one watcher, in bytes; one revision above it goes alone.
+    #[arg(
+        long,
+        env = "VIGIL_DELIVERY_BYTES_MAX",
+        hide_env_values = true,
+        value_name = "BYTES"
+    )]
+    #[arg(default_value_t = EngineLimits::default().batch.delivery_bytes_max)]
+    pub delivery_bytes_max: usize,
+    /// Idle time after which a watch that asks for progress is told of progress, in milliseconds.
+    #[arg(
+        long,
+        env = "VIGIL_PROGRESS_NOTIFY_INTERVAL_MS",
+        hide_env_values = true
+    )]
+    #[arg(value_name = "MS", default_value_t = 600_000)]
+    pub progress_notify_interval_ms: u64,
+    /// Recent commits held in memory for watchers, in bytes.
+    #[arg(
+        long,
+        env = "VIGIL_RING_BYTES_MAX",
+        hide_env_values = true,
+        value_name = "BYTES"
+    )]
+    #[arg(default_value_t = EngineLimits::default().ring_bytes_max)]
+    pub ring_bytes_max: usize,
+    /// Latest values held in memory for reads, in bytes.
+    #[arg(
+        long,
+        env = "VIGIL_VALUE_CACHE_BYTES_MAX",
+        hide_env_values = true,
+        value_name = "BYTES"
+    )]
+    #[arg(default_value_t = StorageLimits::default().value_cache_bytes_max)]
+    pub value_cache_bytes_max: usize,
+}
+
+/// What every verb needs: where the server is and how to print.
+#[derive(Clone, Debug, Args)]
+pub struct ClientArgs {
+    /// Address of the server.
+    #[arg(
+        long,
+        env = "VIGIL_ENDPOINT",
+        hide_env_values = true,
+        value_name = "HOST:PORT"
+    )]
+    #[arg(default_value = "127.0.0.1:2379")]
+    pub endpoint: String,
+    /// How answers are printed.
+    #[arg(short = 'w', long, value_name = "FORMAT", default_value = "simple")]
+    pub write_out: Format,
+    /// How long to wait for an answer, in milliseconds; a watch waits for ever.
+    #[arg(
+        long,
+        env = "VIGIL_TIMEOUT_MS",
+        hide_env_values = true,
+        value_name = "MS"
+    )]
+    #[arg(default_value_t = 5000)]
+    pub timeout_ms: u64,
+}
+
+/// How answers are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Bare keys and values, a line each.
+    Simple,
+    /// One JSON document a line, keys and values in base64.
+    Json,
+}
+
+/// `vigil put`.
+#[derive(Clone, Debug, Args)]
+pub struct PutArgs {
+    /// The key.
+    pub key: OsString,
+    /// The value; standard input when left out.
+    #[arg(allow_negative_numbers = true)]
+    pub value: Option<OsString>,
+    /// Print the key and value that were there before.
+    #[arg(long)]
+    pub prev_kv: bool,
+    /// Keep the current value and only make a new revision of the key.
+    #[arg(long, conflicts_with = "value")]
+    pub ignore_value: bool,
+    /// Where and how.
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// A key or a range of keys, as `get` and `del` take it.
+#[derive(Clone, Debug, Args)]
+pub struct RangeArgs {
+    /// The key, or the first key of a range.
+    pub key: OsString,
+    /// The first key past the range.
+    pub range_end: Option<OsString>,
+    /// All keys that start with KEY; an empty KEY is every key.
+    #[arg(long, conflicts_with = "range_end")]
+    pub prefix: bool,
+    /// All keys from KEY on.
+    #[arg(long, conflicts_with_all = ["range_end", "prefix"])]
+    pub from_key: bool,
+}
+
+/// `vigil get`.
+#[derive(Clone, Debug, Args)]
+pub struct GetArgs {
+    /// Which keys.
+    #[command(flatten)]
+    pub range: RangeArgs,
+    /// The revision to read at; 0 is the latest.
+    #[arg(long, value_name = "REVISION", default_value_t = 0)]
+    pub rev: i64,
+    /// Print keys without values.
+    #[arg(long)]
+    pub keys_only: bool,
+    /// Print only how many keys there are.
+    #[arg(long)]
+    pub count_only: bool,
+    /// How many keys at most; 0 is all.
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    pub limit: i64,
+    /// In which order.
+    #[arg(long, ignore_case = true)]
+    pub order: Option<Order>,
+    /// Sorted by what.
+    #[arg(long, ignore_case = true, value_name = "TARGET")]
+    pub sort_by: Option<SortBy>,
+    /// Print values without keys.
+    #[arg(long)]
+    pub print_value_only: bool,
+    /// Where and how.
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// In which order keys are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Order {
+    /// Smallest first.
+    Ascend,
+    /// Largest first.
+    Descend,
+}
+
+/// What keys are sorted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SortBy {
+    /// By create revision.
+    Create,
+    /// By key.
+    Key,
+    /// By mod revision.
+    Modify,
+    /// By value.
+    Value,
+    /// By version.
+    Version,
+}
+
+/// `vigil del`.
+#[derive(Clone, Debug, Args)]
+pub struct DelArgs {
+    /// Which keys.
+    #[command(flatten)]
+    pub range: RangeArgs,
+    /// Print the keys and values that were deleted.
+    #[arg(long)]
+    pub prev_kv: bool,
+    /// Where and how.
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// `vigil watch`.
+#[derive(Clone, Debug, Args)]
+pub struct WatchArgs {
+    /// Which keys.
+    #[command(flatten)]
+    pub range: RangeArgs,
+    /// The first revision to see; 0 is from now on.
+    #[arg(long, value_name = "REVISION", default_value_t = 0)]
+    pub rev: i64,
+    /// Print the key and value before each event.
+    #[arg(long)]
+    pub prev_kv: bool,
+    /// Print how far the watch has come while nothing happens.
+    #[arg(long)]
+    pub progress_notify: bool,
+    /// Where and how.
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// `vigil compact`.
+#[derive(Clone, Debug, Args)]
+pub struct CompactArgs {
+    /// The oldest revision that can still be asked for afterwards.
+    pub revision: i64,
+    /// Wait until the old records are gone from the disk.
+    #[arg(long)]
+    pub physical: bool,
+    /// Where and how.
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// `vigil status`.
+#[derive(Clone, Debug, Args)]
+pub struct StatusArgs {
+    /// Where and how.
+    #[command(flatten)]
+    pub client: ClientArgs,
+}

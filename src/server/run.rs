@@ -1,0 +1,99 @@
+//! `vigil serve` from end to end: listener, engine, server, and all of them down again.
+//!
+//! It puts the parts together and decides nothing for them. It neither prints nor ends the process: its caller does.
+
+use super::{ServerLimits, engine_workers, start};
+use crate::actors::{Engine, EngineConfig, EngineError};
+use crate::api::Member;
+use crate::storage::StorageError;
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+/// What a server is started with.
+#[derive(Clone, Debug)]
+pub struct ServeConfig {
+    /// Address to bind for clients.
+    pub listen_client: SocketAddr,
+    /// URL that clients are told to use; `None` is the bound address.
+    pub advertise_client_url: Option<String>,
+    /// Name of this member.
+    pub name: String,
+    /// The engine.
+    pub engine: EngineConfig,
+    /// The bounds of the listener and of each connection.
+    pub limits: ServerLimits,
+}
+
+/// Why a server did not start, or did not go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The address cannot be bound.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The data directory cannot be opened.
+    #[error("cannot open the store")]
+    Open(#[source] StorageError),
+    /// The listener cannot be served.
+    #[error("cannot serve")]
+    Serve(#[source] io::Error),
+    /// The store failed while it was served.
+    #[error("the store has failed: {0}")]
+    Failed(String),
+    /// The store could not be closed.
+    #[error("cannot close the store")]
+    Close(#[source] EngineError),
+}
+
+/// Serves until `stop` is done or the store fails. `ready` is told the bound address once clients are answered. Must
+/// be called inside an actix System.
+pub async fn run(
+    config: ServeConfig,
+    ready: impl FnOnce(SocketAddr),
+    stop: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let address = config.listen_client;
+    // First the cheap thing that fails: a store takes its time to open.
+    let listener =
+        TcpListener::bind(address).map_err(|source| ServeError::Listen { address, source })?;
+    let bound = listener
+        .local_addr()
+        .map_err(|source| ServeError::Listen { address, source })?;
+    let engine = Engine::start(config.engine)
+        .await
+        .map_err(ServeError::Open)?;
+    let member = Member {
+        name: config.name,
+        client_urls: vec![config.advertise_client_url.unwrap_or_else(|| url_of(bound))],
+    };
+    let server = start(listener, engine_workers(&engine), member, config.limits)
+        .map_err(ServeError::Serve)?;
+    log::info!(revision = engine.revision().0, workers = engine.workers(); "serving clients on {bound}");
+    ready(bound);
+    let failure = tokio::select! {
+        () = stop => None,
+        failure = engine.failed() => Some(failure),
+    };
+    log::info!(revision = engine.revision().0; "stopping");
+    server.shutdown().await;
+    let closed = engine.stop().await;
+    match failure {
+        Some(failure) => Err(ServeError::Failed(failure)),
+        None => closed.map_err(ServeError::Close),
+    }
+}
+
+/// Where clients find a server that listens here; an address that stands for all of them is none to connect to.
+fn url_of(bound: SocketAddr) -> String {
+    if bound.ip().is_unspecified() {
+        format!("http://localhost:{}", bound.port())
+    } else {
+        format!("http://{bound}")
+    }
+}

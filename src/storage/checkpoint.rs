@@ -1,0 +1,239 @@
+//! Writes the index beside the data now and then, so that opening need not read all of history.
+//!
+//! It may run while writes go on: it takes the changes up to one revision, keys before blocks, a bounded number per hold
+//! of the lock. A key that is pruned meanwhile has its records counted as dead before the blocks are written; a block
+//! that is cleaned meanwhile makes the whole file useless, which opening notices by the number of compaction steps.
+//! A checkpoint that fails is a warning, never an error: the blocks are the truth.
+
+use super::StorageError;
+use super::codec::{CheckpointHead, CheckpointReader, CheckpointWriter, Frame, Place, block_key};
+use super::core::{Core, Index};
+use super::database::{Database, sync_directory};
+use super::key_index::{Slot, slots_between};
+use crate::model::{KeyRange, Revision};
+use bytes::Bytes;
+use std::fs::{self, File};
+use std::io::{BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+const FILE: &str = "index.checkpoint";
+/// Written here first, and moved when it is durable.
+const FILE_NEW: &str = "index.checkpoint.new";
+/// How many keys or blocks one frame holds.
+const ENTRIES_PER_FRAME: usize = 1024;
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// When the index is written.
+#[derive(Debug)]
+pub(crate) struct Checkpointer {
+    /// Nothing when there is no place for files.
+    dir: Option<PathBuf>,
+    /// The revision of the last one.
+    last: Revision,
+    /// One that is being written.
+    running: Option<JoinHandle<()>>,
+    inline: bool,
+}
+
+impl Checkpointer {
+    /// A checkpointer of a store that was just opened.
+    pub(crate) fn new(dir: Option<&Path>, last: Revision, inline: bool) -> Self {
+        Self {
+            dir: dir.map(Path::to_path_buf),
+            last,
+            running: None,
+            inline,
+        }
+    }
+
+    /// Writes a checkpoint in the background if enough revisions have passed since the last.
+    pub(crate) fn after_commit(&mut self, core: &Arc<Core>, compaction_steps: u64) {
+        let every = core.limits.checkpoint_revisions;
+        let passed = core.revision().0.saturating_sub(self.last.0);
+        if every == 0 || passed.unsigned_abs() < every {
+            return;
+        }
+        let Some(dir) = self.dir.clone() else { return };
+        if self
+            .running
+            .as_ref()
+            .is_some_and(|thread| !thread.is_finished())
+        {
+            return;
+        }
+        self.last = core.revision();
+        let head = head(core, compaction_steps);
+        if self.inline {
+            return write_or_warn(core, &dir, &head);
+        }
+        let core = Arc::clone(core);
+        let spawned = thread::Builder::new()
+            .name("vigil-checkpoint".to_owned())
+            .spawn(move || write_or_warn(&core, &dir, &head));
+        match spawned {
+            Ok(thread) => self.running = Some(thread),
+            Err(error) => log::warn!("no checkpoint: {error}"),
+        }
+    }
+
+    /// Writes the last checkpoint; nothing may be written to the store any more.
+    pub(crate) fn close(&mut self, core: &Core, compaction_steps: u64) {
+        if let Some(thread) = self.running.take()
+            && thread.join().is_err()
+        {
+            log::warn!("the thread of the checkpoint panicked");
+        }
+        if let Some(dir) = &self.dir {
+            write_or_warn(core, dir, &head(core, compaction_steps));
+        }
+    }
+}
+
+fn head(core: &Core, compaction_steps: u64) -> CheckpointHead {
+    CheckpointHead {
+        identity: core.identity,
+        revision: core.revision(),
+        compaction_steps,
+    }
+}
+
+fn write_or_warn(core: &Core, dir: &Path, head: &CheckpointHead) {
+    if let Err(error) = write(core, dir, head) {
+        log::warn!("no checkpoint, the next start will take longer: {error}");
+    }
+}
+
+fn write(core: &Core, dir: &Path, head: &CheckpointHead) -> Result<(), StorageError> {
+    let failed = |error: std::io::Error| StorageError::disk("write the checkpoint", error);
+    let path_new = dir.join(FILE_NEW);
+    let file = File::create(&path_new).map_err(failed)?;
+    let buffered = BufWriter::with_capacity(BUFFER_BYTES, file);
+    let mut out = CheckpointWriter::new(buffered, head)?;
+    write_keys(core, head.revision, &mut out)?;
+    write_blocks(core, head.revision, &mut out)?;
+    let mut buffered = out.finish()?;
+    buffered.flush().map_err(failed)?;
+    buffered.get_ref().sync_all().map_err(failed)?;
+    fs::rename(&path_new, dir.join(FILE)).map_err(failed)?;
+    sync_directory(dir)
+}
+
+fn write_keys<W: Write>(
+    core: &Core,
+    through: Revision,
+    out: &mut CheckpointWriter<W>,
+) -> Result<(), StorageError> {
+    let everything = KeyRange::everything();
+    let mut after: Option<Bytes> = None;
+    loop {
+        let (mut looked_at, mut frame) = (0, Vec::with_capacity(ENTRIES_PER_FRAME));
+        {
+            let index = core.index();
+            let keys = index.keys.range(&everything, after.as_deref());
+            let mut last = None;
+            for (key, slots) in keys.take(ENTRIES_PER_FRAME) {
+                looked_at += 1;
+                last = Some(key);
+                let slots: &[Slot] = slots_between(slots, Revision(0), through);
+                if !slots.is_empty() {
+                    frame.push((key.clone(), slots.to_vec()));
+                }
+            }
+            after = last.cloned();
+        }
+        out.keys(&frame)?;
+        if looked_at < ENTRIES_PER_FRAME {
+            return Ok(());
+        }
+    }
+}
+
+fn write_blocks<W: Write>(
+    core: &Core,
+    through: Revision,
+    out: &mut CheckpointWriter<W>,
+) -> Result<(), StorageError> {
+    let mut after = None;
+    loop {
+        let frame: Vec<_> = {
+            let index = core.index();
+            let blocks = index.blocks.iter_after(after);
+            let old = blocks.take_while(|(place, _)| place.main <= through);
+            old.take(ENTRIES_PER_FRAME).collect()
+        };
+        out.blocks(&frame)?;
+        if frame.len() < ENTRIES_PER_FRAME {
+            return Ok(());
+        }
+        after = frame.last().map(|(place, _)| *place);
+    }
+}
+
+/// The index of the last checkpoint with its revision, if there is one that fits what lies on the disk.
+pub(crate) fn load(
+    dir: &Path,
+    db: &dyn Database,
+    expected: &CheckpointHead,
+) -> Option<(Index, Revision)> {
+    let file = match File::open(dir.join(FILE)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+        Err(error) => {
+            log::warn!("the checkpoint is not used: {error}");
+            return None;
+        }
+    };
+    match read(file, db, expected) {
+        Ok(found) => found,
+        Err(error) => {
+            log::warn!("the checkpoint is not used, all of history is read: {error}");
+            None
+        }
+    }
+}
+
+fn read(
+    file: File,
+    db: &dyn Database,
+    expected: &CheckpointHead,
+) -> Result<Option<(Index, Revision)>, StorageError> {
+    let input = BufReader::with_capacity(BUFFER_BYTES, file);
+    let (head, mut frames) = CheckpointReader::new(input)?;
+    let known = CheckpointHead {
+        revision: head.revision,
+        ..*expected
+    };
+    if head != known {
+        log::info!("the checkpoint is older than the last compaction or another store's");
+        return Ok(None);
+    }
+    let mut index = Index::default();
+    loop {
+        match frames.next()? {
+            Frame::Keys(keys) => {
+                for (key, slots) in keys {
+                    slots.iter().for_each(|slot| index.keys.push(&key, *slot));
+                }
+            }
+            Frame::Blocks(blocks) => {
+                for (place, stat) in blocks {
+                    index.blocks.insert(place, stat);
+                }
+            }
+            Frame::End => break,
+        }
+    }
+    // Data that was put back from an older copy lacks what the checkpoint speaks of.
+    let end = Place::first_of(head.revision.next());
+    let last = index.blocks.block_of(end);
+    match last {
+        Some((place, _)) if db.get(&block_key(place, 0))?.is_none() => Err(StorageError::corrupt(
+            "checkpoint",
+            place.to_string(),
+            "its block is not on the disk",
+        )),
+        _ => Ok(Some((index, head.revision))),
+    }
+}

@@ -1,0 +1,131 @@
+//! What the writer and every reader share: the index behind its lock, the caches, the engine.
+//!
+//! Only the writer takes the lock for writing, and nobody holds it over I/O (D6).
+
+use super::StorageLimits;
+use super::block_table::BlockTable;
+use super::codec::Identity;
+use super::database::Database;
+use super::history::HistoryCache;
+use super::key_index::KeyIndex;
+use super::value_cache::ValueCache;
+use crate::model::Revision;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// What lies where: one lock for both, so that they always agree.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Index {
+    /// Which key changed when.
+    pub keys: KeyIndex,
+    /// Which blocks hold the changes.
+    pub blocks: BlockTable,
+}
+
+/// How large the store is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// What the data takes on the disk, in bytes.
+    pub disk_bytes: u64,
+    /// What of it is not compacted away, in bytes.
+    pub live_bytes: u64,
+}
+
+/// The shared state.
+#[derive(Debug)]
+pub(crate) struct Core {
+    /// The engine.
+    pub db: Arc<dyn Database>,
+    /// The bounds.
+    pub limits: StorageLimits,
+    /// Which store this is.
+    pub identity: Identity,
+    /// Values by place.
+    pub values: ValueCache,
+    /// Decoded history.
+    pub history: HistoryCache,
+    index: RwLock<Index>,
+    /// Published while the index is locked for writing, so that a reader's revision fits the index it sees.
+    revision: AtomicI64,
+    compact_revision: AtomicI64,
+    disk_bytes: AtomicU64,
+    live_bytes: AtomicU64,
+}
+
+impl Core {
+    /// The state of a store that was just opened.
+    pub(crate) fn new(
+        db: Arc<dyn Database>,
+        limits: StorageLimits,
+        identity: Identity,
+        index: Index,
+        (revision, compact_revision): (Revision, Revision),
+    ) -> Self {
+        let core = Self {
+            values: ValueCache::new(limits.value_cache_bytes_max),
+            history: HistoryCache::new(limits.history_cache_bytes_max),
+            live_bytes: AtomicU64::new(index.keys.live_bytes()),
+            index: RwLock::new(index),
+            revision: AtomicI64::new(revision.0),
+            compact_revision: AtomicI64::new(compact_revision.0),
+            disk_bytes: AtomicU64::new(0),
+            db,
+            limits,
+            identity,
+        };
+        core.measure();
+        core
+    }
+
+    /// The last published revision.
+    pub(crate) fn revision(&self) -> Revision {
+        Revision(self.revision.load(Ordering::Acquire))
+    }
+
+    /// The oldest revision that may be read.
+    pub(crate) fn compact_revision(&self) -> Revision {
+        Revision(self.compact_revision.load(Ordering::Acquire))
+    }
+
+    /// How large the store is, as of the last measurement.
+    pub(crate) fn sizes(&self) -> Sizes {
+        Sizes {
+            disk_bytes: self.disk_bytes.load(Ordering::Relaxed),
+            live_bytes: self.live_bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Looks at the disk for [`Self::sizes`]. A failure keeps the last number: nothing is decided by it.
+    pub(crate) fn measure(&self) {
+        match self.db.size_bytes() {
+            Ok(bytes) => self.disk_bytes.store(bytes, Ordering::Relaxed),
+            Err(error) => log::warn!("size of the data unknown: {error}"),
+        }
+    }
+
+    /// The index, for a bounded number of keys.
+    pub(crate) fn index(&self) -> RwLockReadGuard<'_, Index> {
+        // A panic of the writer ends the store; readers may still look at what was published.
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the index. The writer alone calls this.
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Index) -> T) -> T {
+        let mut index: RwLockWriteGuard<'_, Index> =
+            self.index.write().unwrap_or_else(PoisonError::into_inner);
+        let result = change(&mut index);
+        self.live_bytes
+            .store(index.keys.live_bytes(), Ordering::Relaxed);
+        result
+    }
+
+    /// Publishes a revision; called within [`Self::change`], by whom the index of that revision was merged.
+    pub(crate) fn publish(&self, revision: Revision) {
+        self.revision.store(revision.0, Ordering::Release);
+    }
+
+    /// Publishes the compact revision, before the first record is deleted (L6).
+    pub(crate) fn publish_compaction(&self, revision: Revision) {
+        self.compact_revision.store(revision.0, Ordering::Release);
+    }
+}

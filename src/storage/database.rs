@@ -1,0 +1,241 @@
+//! The small face behind which the engine stands, and the one file that names sled.
+//!
+//! It never knows what the bytes mean. It never uses `transaction` or `flush_async`, and it never takes a flush for
+//! durable: sled's `flush` issues no fsync, so the data file is synced here.
+
+use super::{StorageError, StorageLimits};
+use std::fmt;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+/// Large enough that a leaf of 16 pieces of 64 KiB stays under a quarter of it: above that sled would write a blob
+/// file, and it never syncs those (D2).
+const SEGMENT_BYTES: usize = 8 << 20;
+/// How long one wait for another process's lock is, in milliseconds.
+const LOCK_RETRY_MS: u64 = 50;
+
+/// One change of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// Writes a record.
+    Put(Vec<u8>, Vec<u8>),
+    /// Removes a record.
+    Remove(Vec<u8>),
+}
+
+/// Bytes that came from the disk.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Stored(sled::IVec);
+
+#[cfg(test)]
+impl From<&[u8]> for Stored {
+    fn from(bytes: &[u8]) -> Self {
+        Self(sled::IVec::from(bytes))
+    }
+}
+
+impl AsRef<[u8]> for Stored {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Stored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Stored({} bytes)", self.0.len())
+    }
+}
+
+/// The records of a range in key order.
+pub(crate) type Scan<'a> = Box<dyn Iterator<Item = Result<(Stored, Stored), StorageError>> + 'a>;
+
+/// An ordered map of bytes on a disk.
+pub(crate) trait Database: fmt::Debug + Send + Sync {
+    /// Applies all changes or none. Readers may see them before they are durable.
+    fn apply(&self, changes: Vec<Change>) -> Result<(), StorageError>;
+    /// Makes everything applied so far durable.
+    fn sync(&self) -> Result<(), StorageError>;
+    /// One record.
+    fn get(&self, key: &[u8]) -> Result<Option<Stored>, StorageError>;
+    /// The records from `from` up to but without `until`. Not a snapshot: the caller bounds it (L7).
+    fn scan(&self, from: &[u8], until: &[u8]) -> Scan<'_>;
+    /// Lets go of the files and of their lock; whoever still reads is told that the store is closed.
+    fn close(&self);
+    /// What the data takes on the disk, in bytes.
+    fn size_bytes(&self) -> Result<u64, StorageError>;
+    /// What the disk still has, in bytes.
+    fn free_bytes(&self) -> Result<u64, StorageError>;
+}
+
+/// The shipped engine.
+pub(crate) struct SledDatabase {
+    /// Gone once it is closed, so that its lock is free though readers may still hold this face.
+    db: RwLock<Option<sled::Db>>,
+    /// A handle of our own on sled's data file: any handle of a file syncs all of it.
+    data_file: File,
+    dir: PathBuf,
+}
+
+impl fmt::Debug for SledDatabase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SledDatabase")
+            .field("dir", &self.dir)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SledDatabase {
+    /// Opens or creates the data in `dir`.
+    pub(crate) fn open(dir: &Path, limits: &StorageLimits) -> Result<Self, StorageError> {
+        fs::create_dir_all(dir)
+            .and_then(|()| fs::read_dir(dir))
+            .map_err(|error| directory(dir, &error))?;
+        let config = sled::Config::new()
+            .path(dir)
+            .cache_capacity(limits.page_cache_bytes_max)
+            .segment_size(SEGMENT_BYTES)
+            .use_compression(false)
+            .flush_every_ms(None);
+        let db = open_patiently(&config, dir, limits.lock_wait_ms_max)?;
+        let data_file = File::open(dir.join("db")).map_err(|error| directory(dir, &error))?;
+        sync_directory(dir)?;
+        if let Some(parent) = dir.parent() {
+            // The parent of a bare name is the empty path, which no system opens.
+            let parent = if parent.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                parent
+            };
+            sync_directory(parent)?;
+        }
+        Ok(Self {
+            db: RwLock::new(Some(db)),
+            data_file,
+            dir: dir.to_path_buf(),
+        })
+    }
+
+    fn db(&self) -> Result<sled::Db, StorageError> {
+        let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
+        db.clone().ok_or(StorageError::Closed)
+    }
+}
+
+/// Opens, waiting for the lock of a process that has only just died.
+fn open_patiently(
+    config: &sled::Config,
+    dir: &Path,
+    wait_ms_max: u64,
+) -> Result<sled::Db, StorageError> {
+    let mut waited_ms = 0;
+    loop {
+        let error = match config.open() {
+            Ok(db) => return Ok(db),
+            Err(error) => error,
+        };
+        // sled gives the lock's own error no kind, only this text.
+        if !error.to_string().contains("could not acquire lock") {
+            return Err(match error {
+                sled::Error::Io(error) => directory(dir, &error),
+                error => {
+                    StorageError::corrupt("sled data", dir.display().to_string(), error.to_string())
+                }
+            });
+        }
+        if waited_ms >= wait_ms_max {
+            return Err(StorageError::Locked {
+                path: dir.to_path_buf(),
+            });
+        }
+        pause(LOCK_RETRY_MS);
+        waited_ms += LOCK_RETRY_MS;
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "opening is blocking by contract and happens before any arbiter runs"
+)]
+fn pause(wait_ms: u64) {
+    std::thread::sleep(Duration::from_millis(wait_ms));
+}
+
+fn directory(path: &Path, error: &std::io::Error) -> StorageError {
+    StorageError::Directory {
+        path: path.to_path_buf(),
+        reason: error.to_string(),
+    }
+}
+
+/// Makes the names in a directory durable.
+pub(super) fn sync_directory(path: &Path) -> Result<(), StorageError> {
+    File::open(path)
+        .and_then(|dir| dir.sync_all())
+        .map_err(|error| directory(path, &error))
+}
+
+impl Database for SledDatabase {
+    fn apply(&self, changes: Vec<Change>) -> Result<(), StorageError> {
+        let mut batch = sled::Batch::default();
+        for change in changes {
+            match change {
+                Change::Put(key, value) => batch.insert(key, value),
+                Change::Remove(key) => batch.remove(key),
+            }
+        }
+        self.db()?
+            .apply_batch(batch)
+            .map_err(|error| StorageError::disk("apply a batch", error))
+    }
+
+    fn sync(&self) -> Result<(), StorageError> {
+        self.db()?
+            .flush()
+            .map_err(|error| StorageError::disk("flush", error))?;
+        self.data_file
+            .sync_data()
+            .map_err(|error| StorageError::disk("sync the data file", error))
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Stored>, StorageError> {
+        match self.db()?.get(key) {
+            Ok(found) => Ok(found.map(Stored)),
+            Err(error) => Err(StorageError::disk("read a record", error)),
+        }
+    }
+
+    fn scan(&self, from: &[u8], until: &[u8]) -> Scan<'_> {
+        let db = match self.db() {
+            Ok(db) => db,
+            Err(closed) => return Box::new(std::iter::once(Err(closed))),
+        };
+        Box::new(db.range(from..until).map(|item| match item {
+            Ok((key, value)) => Ok((Stored(key), Stored(value))),
+            Err(error) => Err(StorageError::disk("scan records", error)),
+        }))
+    }
+
+    fn close(&self) {
+        let db = self
+            .db
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        drop(db);
+    }
+
+    fn size_bytes(&self) -> Result<u64, StorageError> {
+        self.data_file
+            .metadata()
+            .map(|metadata| metadata.len())
+            .map_err(|error| StorageError::disk("look at the data file", error))
+    }
+
+    fn free_bytes(&self) -> Result<u64, StorageError> {
+        rustix::fs::statvfs(&self.dir)
+            .map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
+            .map_err(|error| StorageError::disk("look at the free space", error))
+    }
+}

@@ -1,0 +1,115 @@
+//! What can go wrong below the store's face.
+//!
+//! A refusal is the client's business and changes nothing; a `StorageError` is the operator's, and after one of the
+//! writer's own nothing more is written. No error here is ever turned into an empty answer.
+
+use crate::model::Refusal;
+use std::path::PathBuf;
+
+/// The disk, or what lies on it, is not as it has to be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// The directory cannot be made, read or synced.
+    #[error("data directory {path}: {reason}", path = path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// Another process has the directory open.
+    #[error("data directory {path} is in use by another process", path = path.display())]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A call to the disk failed.
+    #[error("failed to {doing}: {reason}")]
+    Disk {
+        /// What was tried, as a verb phrase.
+        doing: &'static str,
+        /// What the system or the engine said.
+        reason: String,
+    },
+    /// A record on disk fails its check.
+    #[error("damaged {what} at {place}: {reason}")]
+    Corrupt {
+        /// What kind of record.
+        what: &'static str,
+        /// Where it lies.
+        place: String,
+        /// Which check it fails.
+        reason: String,
+    },
+    /// The data was written by a version of the format that this program does not know.
+    #[error("{what} has format {found}, and this program knows {known}")]
+    Format {
+        /// What kind of record.
+        what: &'static str,
+        /// The version found.
+        found: u8,
+        /// The version known.
+        known: u8,
+    },
+    /// An earlier error made the writer refuse everything.
+    #[error("the store stopped writing: {because}")]
+    Failed {
+        /// The first error.
+        because: String,
+    },
+    /// The reader threads have ended: the store is closed.
+    #[error("the store is closed")]
+    Closed,
+    /// A compaction was asked for while applied writes wait for their commit.
+    #[error("applied writes wait for their commit")]
+    Uncommitted,
+}
+
+impl StorageError {
+    /// A record that fails its check.
+    pub(super) fn corrupt(
+        what: &'static str,
+        place: impl Into<String>,
+        reason: impl Into<String>,
+    ) -> Self {
+        Self::Corrupt {
+            what,
+            place: place.into(),
+            reason: reason.into(),
+        }
+    }
+
+    /// A call that failed.
+    pub(super) fn disk(doing: &'static str, reason: impl ToString) -> Self {
+        Self::Disk {
+            doing,
+            reason: reason.to_string(),
+        }
+    }
+}
+
+/// Why a write was not applied.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// The request is refused and left no trace.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The writer has failed and refuses everything from now on.
+    #[error(transparent)]
+    Failed(#[from] StorageError),
+}
+
+/// Why a read has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// The request is refused.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The disk failed, or a record on it is damaged.
+    #[error(transparent)]
+    Failed(#[from] StorageError),
+    /// The readers' queue is full.
+    #[error("too many reads wait for the disk")]
+    Busy,
+}

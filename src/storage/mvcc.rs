@@ -1,0 +1,219 @@
+//! The writer: applies writes to an overlay, commits them as one durable group, compacts.
+//!
+//! There is one, and it blocks on the disk. A refused write leaves no trace; an error of the disk is never retried,
+//! and after one the writer refuses everything (D4). Nobody sees a revision before it is durable.
+
+use super::checkpoint::Checkpointer;
+use super::codec::Identity;
+use super::compaction::{CompactionStep, Compactor};
+use super::core::Core;
+use super::group::GroupWriter;
+use super::overlay::Overlay;
+use super::readers::ReaderPool;
+use super::session::Session;
+use super::space::Space;
+use super::txn;
+use super::{ApplyError, StorageError};
+use crate::model::{
+    Commit, EventKind, KeyValue, OpAnswer, OpBody, Refusal, Revision, Write, WriteAnswer,
+};
+use std::sync::Arc;
+
+/// The one writer of a store.
+#[derive(Debug)]
+pub struct Writer {
+    pub(super) core: Arc<Core>,
+    pool: Arc<ReaderPool>,
+    overlay: Overlay,
+    space: Space,
+    compactor: Compactor,
+    checkpointer: Checkpointer,
+    /// The first error of the disk: the end of all writing.
+    failed: Option<StorageError>,
+}
+
+impl Writer {
+    pub(super) fn new(
+        core: Arc<Core>,
+        pool: Arc<ReaderPool>,
+        compactor: Compactor,
+        checkpointer: Checkpointer,
+    ) -> Result<Self, StorageError> {
+        Ok(Self {
+            overlay: Overlay::new(core.revision()),
+            space: Space::new(core.as_ref())?,
+            failed: None,
+            compactor,
+            checkpointer,
+            core,
+            pool,
+        })
+    }
+
+    /// The last applied revision; what follows the published one is not durable yet.
+    pub fn revision(&self) -> Revision {
+        self.overlay.revision()
+    }
+
+    /// Which store this is.
+    pub fn identity(&self) -> Identity {
+        self.core.identity
+    }
+
+    /// Applies a write, whose shape was checked, on top of all applied before it. Nobody sees it before
+    /// [`Self::commit`]. With `want_prev` its events know what their keys were before.
+    pub fn apply(&mut self, write: &Write, want_prev: bool) -> Result<WriteAnswer, ApplyError> {
+        self.check_alive()?;
+        if write.puts() && !self.space.admit(&self.core, write.bytes())? {
+            return Err(Refusal::NoSpace.into());
+        }
+        let mut session = Session {
+            core: &self.core,
+            overlay: &mut self.overlay,
+            want_prev,
+        };
+        match run(&mut session, write) {
+            Ok(body) => {
+                let revision = session.overlay.running_revision();
+                self.overlay.close();
+                Ok(OpAnswer { revision, body })
+            }
+            Err(ApplyError::Refused(refusal)) => {
+                self.overlay.roll_back();
+                Err(refusal.into())
+            }
+            Err(ApplyError::Failed(error)) => Err(self.fail(error).into()),
+        }
+    }
+
+    /// Makes everything applied durable, publishes it, and answers it in order. Without anything applied the disk is
+    /// left alone.
+    pub fn commit(&mut self) -> Result<Vec<Arc<Commit>>, StorageError> {
+        self.check_alive()?;
+        if self.overlay.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut group = GroupWriter::new(&self.core);
+        let written = self
+            .overlay
+            .commits()
+            .try_for_each(|(revision, events)| group.add(revision, events))
+            .and_then(|()| group.finish());
+        let blocks = match written {
+            Ok(blocks) => blocks,
+            Err(error) => return Err(self.fail(error)),
+        };
+        let (commits, keys) = self.overlay.take();
+        // Before the revision is published, so that its first readers find the values in memory.
+        let mut bytes = 0;
+        for (event, sub) in commits
+            .iter()
+            .flat_map(|(_, events)| events.iter().zip(0..))
+        {
+            bytes += event.kv.bytes() as u64;
+            if event.kind == EventKind::Put {
+                let main = event.kv.mod_revision;
+                let kv: Arc<KeyValue> = Arc::new(event.kv.clone());
+                self.core
+                    .values
+                    .insert(super::codec::Place { main, sub }, kv);
+            }
+        }
+        let revision = self.overlay.base();
+        self.core.change(|index| {
+            for (key, slots) in &keys {
+                for slot in slots {
+                    index.keys.push(key, *slot);
+                }
+            }
+            for (place, stat) in blocks {
+                index.blocks.insert(place, stat);
+            }
+            self.core.publish(revision);
+        });
+        self.space.written(bytes);
+        self.core.measure();
+        if self.compactor.is_idle() {
+            let steps = self.compactor.steps();
+            self.checkpointer.after_commit(&self.core, steps);
+        }
+        let commit = |(revision, events)| Arc::new(Commit { revision, events });
+        Ok(commits.into_iter().map(commit).collect())
+    }
+
+    /// Forgets everything that only revisions below `revision` need: at once for readers, durably, and step by step on
+    /// the disk. Nothing may wait for its commit.
+    pub fn compact(&mut self, revision: Revision) -> Result<(), ApplyError> {
+        self.check_alive()?;
+        if !self.overlay.is_empty() {
+            return Err(StorageError::Uncommitted.into());
+        }
+        let compact_revision = self.core.compact_revision();
+        if revision <= compact_revision {
+            return Err(Refusal::Compacted { compact_revision }.into());
+        }
+        let current = self.core.revision();
+        if revision > current {
+            return Err(Refusal::FutureRevision { current }.into());
+        }
+        match self.compactor.schedule(&self.core, revision) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.fail(error).into()),
+        }
+    }
+
+    /// Does one bounded part of the work that compactions have left.
+    pub fn compaction_step(&mut self) -> Result<CompactionStep, StorageError> {
+        self.check_alive()?;
+        let step = self.compactor.step(&self.core);
+        step.map_err(|error| self.fail(error))
+    }
+
+    /// Ends the store in good order. The directory is free once every view is gone too.
+    pub fn close(mut self) -> Result<(), StorageError> {
+        let committed = self.commit();
+        self.pool.stop();
+        committed?;
+        self.checkpointer.close(&self.core, self.compactor.steps());
+        let synced = self.core.db.sync();
+        self.core.db.close();
+        synced
+    }
+
+    fn check_alive(&self) -> Result<(), StorageError> {
+        match &self.failed {
+            None => Ok(()),
+            Some(first) => Err(StorageError::Failed {
+                because: first.to_string(),
+            }),
+        }
+    }
+
+    /// Ends all writing. What was applied is forgotten: nobody was told of it.
+    fn fail(&mut self, error: StorageError) -> StorageError {
+        log::error!("the store stops writing: {error}");
+        self.overlay = Overlay::new(self.core.revision());
+        self.failed = Some(error.clone());
+        error
+    }
+}
+
+fn run(session: &mut Session<'_>, write: &Write) -> Result<OpBody, ApplyError> {
+    Ok(match write {
+        Write::Put(put) => {
+            session.check_put(put)?;
+            let prev = session.put(put)?.map(txn::unshared);
+            OpBody::Put { prev }
+        }
+        Write::Delete(delete) => {
+            let (deleted, prevs) = session.delete(delete)?;
+            let prevs = prevs.into_iter().map(txn::unshared).collect();
+            OpBody::Delete { deleted, prevs }
+        }
+        Write::Txn(txn) => {
+            let plan = txn::plan(session, txn)?;
+            txn::check(session, txn, &plan)?;
+            OpBody::Txn(txn::run(session, txn, &plan)?)
+        }
+    })
+}

@@ -1,0 +1,222 @@
+//! The rules of a range: which of its keys are answered, in which order, and how many were there.
+//!
+//! It sees keys in order, once, and never reads a value that the answer does not need.
+
+use super::codec::Place;
+use super::key_index::Slot;
+use crate::model::{KeyValue, RangeAnswer, RangeQuery, Refusal, SortOrder, SortTarget};
+use bytes::Bytes;
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+/// A key of a range, as the index knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    /// The key.
+    pub key: Bytes,
+    /// Its change at the revision that is read.
+    pub slot: Slot,
+}
+
+impl Candidate {
+    /// All that the index knows; the lease is unknown to it, and 0 as in etcd.
+    fn to_key_value(&self) -> KeyValue {
+        KeyValue {
+            key: self.key.clone(),
+            create_revision: self.slot.create_revision,
+            mod_revision: self.slot.main,
+            version: self.slot.version,
+            ..KeyValue::default()
+        }
+    }
+}
+
+/// A range being answered.
+#[derive(Debug)]
+pub(crate) struct Selection<'a> {
+    query: &'a RangeQuery,
+    bytes_max: usize,
+    count: i64,
+    kept: Vec<Candidate>,
+    /// What the kept keys would weigh in the answer, in bytes; known early only when no limit can cut them.
+    bytes: usize,
+}
+
+impl<'a> Selection<'a> {
+    /// A range without keys so far.
+    pub(crate) fn new(query: &'a RangeQuery, bytes_max: usize) -> Self {
+        Self {
+            query,
+            bytes_max,
+            count: 0,
+            kept: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    /// The limit, when there is one.
+    fn limit(&self) -> Option<usize> {
+        usize::try_from(self.query.limit)
+            .ok()
+            .filter(|limit| *limit > 0)
+    }
+
+    /// Takes the next key that exists at the revision.
+    pub(crate) fn offer(&mut self, key: &Bytes, slot: &Slot) -> Result<(), Refusal> {
+        self.count += 1;
+        if self.query.count_only {
+            return Ok(());
+        }
+        let limit = self.limit();
+        let full = |limit: usize| self.query.is_plain() && self.kept.len() > limit;
+        if limit.is_some_and(full) || !self.admits(key, slot) {
+            return Ok(());
+        }
+        let candidate = Candidate {
+            key: key.clone(),
+            slot: *slot,
+        };
+        if limit.is_none() {
+            self.bytes += self.weight(&candidate);
+            self.check(self.bytes)?;
+        }
+        self.kept.push(candidate);
+        Ok(())
+    }
+
+    fn admits(&self, key: &Bytes, slot: &Slot) -> bool {
+        let bounds = &self.query.bounds;
+        bounds.is_open() || {
+            let kv = Candidate {
+                key: key.clone(),
+                slot: *slot,
+            };
+            bounds.admit(&kv.to_key_value())
+        }
+    }
+
+    fn weight(&self, candidate: &Candidate) -> usize {
+        let value = if self.query.keys_only {
+            0
+        } else {
+            candidate.slot.value_bytes as usize
+        };
+        candidate.key.len() + value
+    }
+
+    fn check(&self, bytes: usize) -> Result<(), Refusal> {
+        if bytes > self.bytes_max {
+            Err(Refusal::AnswerTooLarge {
+                max: self.bytes_max,
+            })
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Orders and cuts what was taken, as far as the index alone can.
+    pub(crate) fn choose(mut self) -> Result<Chosen<'a>, Refusal> {
+        let by_value = self.query.sort_target == SortTarget::Value && !self.query.count_only;
+        let mut more = false;
+        if by_value {
+            // Every value has to be read to be compared, whatever the limit.
+            let bytes = self.kept.iter().map(|kept| kept.slot.value_bytes as usize);
+            self.check(bytes.sum())?;
+        } else {
+            sort(&mut self.kept, self.query);
+            more = self.cut();
+            let bytes = self.kept.iter().map(|kept| self.weight(kept));
+            self.check(bytes.sum())?;
+        }
+        let read = by_value || !self.query.keys_only;
+        Ok(Chosen {
+            read: read && !self.kept.is_empty(),
+            selection: self,
+            by_value,
+            more,
+        })
+    }
+
+    fn cut(&mut self) -> bool {
+        let limit = self.limit().unwrap_or(usize::MAX);
+        let more = self.kept.len() > limit;
+        self.kept.truncate(limit);
+        more
+    }
+}
+
+/// A range whose keys are known and whose values may still be missing.
+#[derive(Debug)]
+pub(crate) struct Chosen<'a> {
+    selection: Selection<'a>,
+    by_value: bool,
+    more: bool,
+    read: bool,
+}
+
+impl Chosen<'_> {
+    /// The changes whose values have to be read; none when the index alone answers.
+    pub(crate) fn slots(&self) -> Vec<Slot> {
+        if self.read {
+            self.selection.kept.iter().map(|kept| kept.slot).collect()
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Where [`Self::slots`] lie.
+    pub(crate) fn places(&self) -> Vec<Place> {
+        self.slots().iter().map(Slot::place).collect()
+    }
+
+    /// The answer, from the values of [`Self::slots`]; nothing when one of them is gone.
+    pub(crate) fn answer(mut self, fetched: Vec<Option<Arc<KeyValue>>>) -> Option<RangeAnswer> {
+        let query = self.selection.query;
+        let mut kvs: Vec<KeyValue> = if self.read {
+            let whole = |kv: Option<Arc<KeyValue>>| kv.map(Arc::unwrap_or_clone);
+            fetched.into_iter().map(whole).collect::<Option<_>>()?
+        } else {
+            let known = self.selection.kept.iter().map(Candidate::to_key_value);
+            known.collect()
+        };
+        if self.by_value {
+            kvs.sort_by(|a, b| directed(query, a.value.cmp(&b.value)));
+            let limit = self.selection.limit().unwrap_or(usize::MAX);
+            self.more = kvs.len() > limit;
+            kvs.truncate(limit);
+        }
+        if query.keys_only {
+            for kv in &mut kvs {
+                kv.value = Bytes::new();
+            }
+        }
+        Some(RangeAnswer {
+            kvs,
+            more: self.more,
+            count: self.selection.count,
+        })
+    }
+}
+
+fn directed(query: &RangeQuery, order: Ordering) -> Ordering {
+    match query.sort_order {
+        SortOrder::Descend => order.reverse(),
+        SortOrder::None | SortOrder::Ascend => order,
+    }
+}
+
+/// Orders keys that come in key order; equal ones stay in it.
+fn sort(kept: &mut [Candidate], query: &RangeQuery) {
+    match query.sort_target {
+        SortTarget::Key if query.sort_order == SortOrder::Descend => kept.reverse(),
+        SortTarget::Key | SortTarget::Value => {}
+        SortTarget::Version => {
+            kept.sort_by(|a, b| directed(query, a.slot.version.cmp(&b.slot.version)));
+        }
+        SortTarget::Create => {
+            let create = |kept: &Candidate| kept.slot.create_revision;
+            kept.sort_by(|a, b| directed(query, create(a).cmp(&create(b))));
+        }
+        SortTarget::Mod => kept.sort_by(|a, b| directed(query, a.slot.main.cmp(&b.slot.main))),
+    }
+}

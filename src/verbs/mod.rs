@@ -1,0 +1,94 @@
+//! The client verbs: each is one call of the etcd v3 API and its answer in print.
+//!
+//! They know the protocol and the terminal, and nothing of how a server works: every one of them runs against any
+//! server of the API, and prints what etcd's own client prints.
+
+mod base64;
+mod connect;
+mod error;
+mod json;
+mod kv;
+mod print;
+mod status;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+pub use error::VerbError;
+
+use crate::cli::{ClientArgs, Verb};
+use connect::connect;
+use print::Printer;
+use std::future::Future;
+use std::io::{Read, Write};
+use std::time::Duration;
+use tonic::transport::Channel;
+
+/// Runs one verb to its end. Whoever reads our output may stop reading at any time; that is not an error.
+pub async fn run(verb: Verb, stdin: impl Read, stdout: impl Write) -> Result<(), VerbError> {
+    match dispatch(verb, stdin, stdout).await {
+        Err(error) if error.is_broken_pipe() => Ok(()),
+        outcome => outcome,
+    }
+}
+
+async fn dispatch(verb: Verb, stdin: impl Read, out: impl Write) -> Result<(), VerbError> {
+    match verb {
+        Verb::Put(args) => {
+            let request = kv::put_request(&args, stdin)?;
+            let call = |channel| kv::put(channel, request);
+            let answer = ask(&args.client, call).await?;
+            Printer::new(out, args.client.write_out).put(&answer)
+        }
+        Verb::Get(args) => {
+            let request = kv::range_request(&args);
+            let answer = ask(&args.client, |channel| kv::range(channel, request)).await?;
+            Printer::new(out, args.client.write_out).range(&answer, print::Parts::of(&args))
+        }
+        Verb::Del(args) => {
+            let request = kv::delete_request(&args);
+            let answer = ask(&args.client, |channel| kv::delete(channel, request)).await?;
+            Printer::new(out, args.client.write_out).delete(&answer)
+        }
+        Verb::Compact(args) => {
+            let request = kv::compaction_request(&args);
+            let answer = ask(&args.client, |channel| kv::compact(channel, request)).await?;
+            Printer::new(out, args.client.write_out).compact(args.revision, &answer)
+        }
+        Verb::Status(args) => {
+            let answer = ask(&args.client, status::status).await?;
+            Printer::new(out, args.client.write_out).status(&args.client.endpoint, &answer)
+        }
+        Verb::Watch(args) => {
+            let printer = Printer::new(out, args.client.write_out);
+            watch::watch(&args, printer).await
+        }
+    }
+}
+
+/// Connects and makes one call, within the time allowed for both.
+async fn ask<T, F>(client: &ClientArgs, call: impl FnOnce(Channel) -> F) -> Result<T, VerbError>
+where
+    F: Future<Output = Result<T, tonic::Status>>,
+{
+    within(client, async {
+        let channel = connect(&client.endpoint).await?;
+        call(channel).await.map_err(VerbError::from)
+    })
+    .await
+}
+
+/// What `work` makes of it, unless that takes longer than the time allowed.
+async fn within<T>(
+    client: &ClientArgs,
+    work: impl Future<Output = Result<T, VerbError>>,
+) -> Result<T, VerbError> {
+    let allowed = Duration::from_millis(client.timeout_ms);
+    match tokio::time::timeout(allowed, work).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(VerbError::TimedOut {
+            endpoint: client.endpoint.clone(),
+            timeout_ms: client.timeout_ms,
+        }),
+    }
+}
