@@ -48,7 +48,6 @@ async fn reads_print_what_etcdctl_prints(peer: Peer) {
         &["get", "nothing", "-w", "json"],
         &["get", "--prefix", "", "--limit=1", "-w", "json"],
         &["get", "--prefix", "", "--rev=2", "-w", "json"],
-        &["get", "--prefix", "", "--count-only", "-w", "json"],
     ];
     for line in lines {
         let wanted = printed(etcdctl(&peer, line));
