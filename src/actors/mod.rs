@@ -13,6 +13,7 @@ mod store;
 mod stream;
 mod supervision;
 mod sync;
+mod turn;
 mod victim_retry;
 mod watch_stream;
 mod watcher;

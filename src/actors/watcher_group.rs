@@ -12,8 +12,9 @@ use super::protocol::{
 };
 use super::stream::{Link, StreamState};
 use super::supervision::{Tripwire, Worker};
+use super::turn::{Leaving, Turn};
 use crate::model::{Commit, Revision};
-use crate::watch::{Batch, Entry, Match, Owed, RingRead, Roster, Visit, cut, select};
+use crate::watch::{Batch, Entry, Owed, RingRead, Roster, cut, select};
 use actix::prelude::*;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -43,32 +44,11 @@ pub(crate) struct WatcherGroup {
     tripwire: Tripwire,
 }
 
-/// The deliveries of one stretch of the ring.
-#[derive(Debug)]
-struct Turn {
-    /// The revision before the turn.
-    before: Revision,
-    /// The revision after it.
-    after: Revision,
-    /// What is left to deliver.
-    matches: VecDeque<Match>,
-    /// How far the first of them has been visited.
-    cursor: usize,
-}
-
 /// An order that waits until the group is level.
 #[derive(Debug)]
 enum Order {
     Register(Register, Later<Revision>),
     Progress(Arc<StreamState>, Later<()>),
-}
-
-/// Why an entry leaves the roster in a turn.
-enum Leaving {
-    Stalled(Owed),
-    Lagging,
-    Held,
-    Gone,
 }
 
 /// Tell quiet watchers how far they have come. Sent to itself.
@@ -163,12 +143,7 @@ impl WatcherGroup {
             .last()
             .map_or(self.revision(), |commit| commit.revision);
         let matches = self.roster.matching(commits, &self.worker.limits().batch);
-        self.turn = Some(Turn {
-            before: self.revision(),
-            after,
-            matches: matches.into(),
-            cursor: 0,
-        });
+        self.turn = Some(Turn::new(self.revision(), after, matches));
     }
 
     /// The ring has lost what comes next: everyone reads it from history (W5).
@@ -192,48 +167,11 @@ impl WatcherGroup {
         self.worker.set_group_revision(revision);
     }
 
-    /// Delivers to so many entries; the last slice ends the turn.
+    /// Delivers one slice; the last one ends the turn.
     fn deliver_slice(&mut self) {
         let Some(turn) = &mut self.turn else { return };
-        let mut budget = self.worker.limits().entries_per_slice_max.max(1);
-        let mut leaving = Vec::new();
-        while budget > 0 {
-            let Some(matched) = turn.matches.front() else {
-                break;
-            };
-            let (from, left) = (
-                turn.cursor,
-                self.roster
-                    .class_len(matched.class)
-                    .saturating_sub(turn.cursor),
-            );
-            if left == 0 {
-                turn.matches.pop_front();
-                turn.cursor = 0;
-                continue;
-            }
-            let (before, after) = (turn.before, turn.after);
-            let share = from + left;
-            let slice = budget.min(left);
-            let mut reasons = Vec::new();
-            let taken =
-                self.roster.visit(
-                    matched.class,
-                    &mut turn.cursor,
-                    slice,
-                    |entry| match deliver_turn(entry, matched, (before, after), share) {
-                        None => Visit::Keep,
-                        Some(reason) => {
-                            reasons.push(reason);
-                            Visit::Take
-                        }
-                    },
-                );
-            budget -= slice;
-            leaving.extend(taken.into_iter().zip(reasons));
-        }
-        if turn.matches.is_empty() {
-            let after = turn.after;
+        let leaving = turn.deliver(&mut self.roster, self.worker.limits().entries_per_slice_max);
+        if let Some(after) = turn.finished() {
             self.turn = None;
             self.arrive(after);
         }
@@ -383,44 +321,6 @@ impl WatcherGroup {
     fn look_at_the_ring(&mut self) {
         self.goal = self.worker.shared.ring.head();
     }
-}
-
-/// Delivers what a turn has for one entry; a reason when the entry has to leave the roster.
-fn deliver_turn(
-    entry: &mut Entry<Link>,
-    matched: &Match,
-    (before, after): (Revision, Revision),
-    share: usize,
-) -> Option<Leaving> {
-    let cursor = entry.cursor(before);
-    if cursor > after {
-        return None;
-    }
-    if entry.link.shared.stream.held.load(Ordering::Acquire) {
-        return Some(Leaving::Held);
-    }
-    if !matched.prev_missing.is_empty() {
-        return Some(Leaving::Lagging);
-    }
-    let last = matched.batches.len().saturating_sub(1);
-    for (index, batch) in matched.batches.iter().enumerate() {
-        let Some(batch) = batch.since(cursor) else {
-            continue;
-        };
-        match entry.link.deliver(&batch, share) {
-            Sent::Sent => {}
-            Sent::Gone => return Some(Leaving::Gone),
-            Sent::Full => {
-                entry.next_revision = if index == last {
-                    after.next()
-                } else {
-                    batch.last().next()
-                };
-                return Some(Leaving::Stalled(Owed::Events(batch)));
-            }
-        }
-    }
-    None
 }
 
 impl Actor for WatcherGroup {
