@@ -3,7 +3,7 @@
 //! Memory is bounded and printed; nothing is measured in time.
 
 use crate::support::pb::WatchCreateRequest;
-use crate::support::requests::on_prefix;
+use crate::support::requests::{on, on_prefix};
 use crate::support::stream::WatchStream;
 use crate::support::{Client, Peer, PeerKind};
 use bytes::Bytes;
@@ -15,12 +15,19 @@ const PUTS: i64 = 20_000;
 const READERS: usize = 100;
 /// Streams share connections, as they do in clients.
 const CONNECTIONS: usize = 10;
-/// Watches on the stalled stream. What each is owed at the end is some thirty times what may be queued for a stream.
-const STALLED_WATCHES: i64 = 4;
-const VALUE_BYTES: usize = 1000;
+/// Watches on the stalled stream. Together they are owed some ten times what may be queued for a stream.
+const STALLED_WATCHES: i64 = 8;
+const VALUE_BYTES: usize = 200;
 const WRITERS: usize = 64;
-/// Far below what queueing everything for everyone would take, and well above the caches, which take 64 MiB each.
-const RESIDENT_BYTES_MAX: u64 = 768 << 20;
+/// What the caches may take all told, and room to breathe.
+const RESIDENT_BYTES_MAX: u64 = 256 << 20;
+
+/// So many puts of this size fill what the store keeps in memory, so that from then on only a queue can grow.
+const WARMING_PUTS: usize = 300;
+const LARGE_PUTS: usize = 400;
+const LARGE_BYTES: usize = 1 << 20;
+/// Half of what the stalled stream is owed, and more than the store's memory wanders.
+const GROWTH_BYTES_MAX: u64 = 200 << 20;
 
 /// The sum of what one watch was told: order and content.
 struct Told {
@@ -120,7 +127,6 @@ async fn a_stream_that_stops_reading_costs_the_others_nothing_and_loses_nothing(
         );
     }
     let peak = peer.process().resident_bytes_peak();
-    let mib = |bytes: u64| bytes >> 20;
     eprintln!(
         "resident MiB: {} before, {} with one stream stalled for {PUTS} puts, {} at most",
         mib(before),
@@ -128,4 +134,37 @@ async fn a_stream_that_stops_reading_costs_the_others_nothing_and_loses_nothing(
         mib(peak)
     );
     assert!(peak < RESIDENT_BYTES_MAX, "{} MiB", mib(peak));
+}
+
+fn mib(bytes: u64) -> u64 {
+    bytes >> 20
+}
+
+async fn put_large(client: &Client, count: usize) {
+    let value = Bytes::from(vec![b'v'; LARGE_BYTES]);
+    for _ in 0..count {
+        client.put("large", value.clone()).await;
+    }
+}
+
+/// That it gets everything all the same is asked by the probe of backpressure.
+#[tokio::test]
+async fn what_a_stalled_stream_is_owed_is_not_kept_in_memory() {
+    let mut peer = Peer::start(PeerKind::Vigil).await;
+    let client = peer.client();
+    put_large(&client, WARMING_PUTS).await;
+    let stalled_client = peer.connect().await;
+    let mut stalled = stalled_client.watch();
+    stalled.created(on("large")).await;
+    let warm = peer.process().resident_bytes();
+    put_large(&client, LARGE_PUTS).await;
+    let stalling = peer.process().resident_bytes();
+    eprintln!(
+        "resident MiB: {} warm, {} while a stream is owed {}",
+        mib(warm),
+        mib(stalling),
+        mib((LARGE_PUTS * LARGE_BYTES) as u64)
+    );
+    let growth = stalling.saturating_sub(warm);
+    assert!(growth < GROWTH_BYTES_MAX, "{} MiB more", mib(growth));
 }
