@@ -6,7 +6,7 @@ use crate::support::pb::WatchCreateRequest;
 use crate::support::requests::{on, on_everything, on_prefix, op_delete, op_put};
 use crate::support::stream::{is_progress, revision_of, revisions_in};
 use crate::support::wait::within;
-use crate::support::{Client, History, Peer, PeerKind, Validator};
+use crate::support::{Client, History, Peer, PeerKind, Validator, WatchStream};
 use futures_util::future::join_all;
 use std::cell::Cell;
 
@@ -123,8 +123,12 @@ pub(super) async fn p26_an_event_takes_the_place_of_periodic_progress(peer: &Pee
     within("progress of the watch that was busy", told).await;
 }
 
-/// One of several writers: puts, deletes and transactions over few keys, so that events follow each other closely.
-async fn write(client: Client, history: &History, writer: usize) {
+/// Large enough that a stream that is not read fills up.
+const VALUE_BYTES: usize = 8 << 10;
+
+/// One of several writers: puts, deletes and transactions over few keys, so that events follow each other closely. After
+/// each write it asks `asked` for progress.
+async fn write(client: Client, history: &History, asked: &WatchStream, writer: usize) {
     for round in 0..60 {
         let key = |number: usize| format!("k{}", (writer * 7 + round + number) % 10);
         match round % 5 {
@@ -138,17 +142,16 @@ async fn write(client: Client, history: &History, writer: usize) {
             }
             1 => history.delete(&client, key(0), "").await,
             _ => {
-                history
-                    .put(&client, key(0), format!("{writer}-{round}"))
-                    .await;
+                let value = format!("{writer}-{round:>VALUE_BYTES$}");
+                history.put(&client, key(0), value).await;
             }
         }
+        asked.progress();
     }
 }
 
-pub(super) async fn p27_progress_never_overtakes_events(peer: &Peer) {
-    let history = History::default();
-    let creates = [
+fn of_all_kinds() -> [WatchCreateRequest; 5] {
+    [
         on_everything(),
         WatchCreateRequest {
             prev_kv: true,
@@ -169,24 +172,36 @@ pub(super) async fn p27_progress_never_overtakes_events(peer: &Peer) {
             prev_kv: true,
             ..on_everything()
         },
-    ];
-    let mut stream = peer.watch();
-    for create in &creates {
-        stream.create(create.clone());
+    ]
+}
+
+/// Two streams: one that is read all the while, and one that is asked for progress all the while and read only at the
+/// end, so that its answers have every occasion to pass the events that wait for room.
+pub(super) async fn p27_progress_never_overtakes_events(peer: &Peer) {
+    let history = History::default();
+    let other = peer.connect().await;
+    let (mut read, mut asked) = (peer.watch(), other.watch());
+    for create in of_all_kinds() {
+        read.create(create.clone());
+        asked.create(create);
     }
     let writing = Cell::new(true);
     let client = peer.client();
     let writers = async {
-        join_all((0..16).map(|writer| write(client.clone(), &history, writer))).await;
+        let write = |writer| write(client.clone(), &history, &asked, writer);
+        join_all((0..16).map(write)).await;
         writing.set(false);
     };
     let last = || (!writing.get()).then(|| history.last());
-    let ((), log) = tokio::join!(writers, stream.read_through(last));
+    let ((), read_log) = tokio::join!(writers, read.read_through(last));
+    let asked_log = asked.read_through(|| Some(history.last())).await;
     let replay = history.replay();
-    let mut validator = Validator::new(peer.kind(), &replay, (0..).zip(creates));
-    validator
-        .check_all(&log)
-        .expect("what was written is what was told");
-    validator.complete(history.last()).expect("all of it");
-    assert!(validator.progress_seen() > 1, "progress among the events");
+    for log in [read_log, asked_log] {
+        let mut validator = Validator::new(peer.kind(), &replay, (0..).zip(of_all_kinds()));
+        validator
+            .check_all(&log)
+            .expect("what was written is what was told");
+        validator.complete(history.last()).expect("all of it");
+        assert!(validator.progress_seen() > 0, "progress was told");
+    }
 }
