@@ -60,7 +60,7 @@ impl Default for StorageLimits {
             free_space_reserve_bytes: 128 << 20,
             free_space_check_bytes: 16 << 20,
             reader_queue_max: 1024,
-            range_answer_bytes_max: 64 * MIB,
+            range_answer_bytes_max: 512 * MIB,
             lock_wait_ms_max: 5_000,
             checkpoint_revisions: 500_000,
         }
