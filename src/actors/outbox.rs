@@ -244,6 +244,12 @@ impl Outbox {
         }
     }
 
+    /// True when the stream has ended, for tests of the edge.
+    #[cfg(test)]
+    pub(crate) fn is_ended(&self) -> bool {
+        self.queue().end.is_some()
+    }
+
     /// The next response, for the one body that reads this outbox.
     fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Next> {
         let mut queue = self.queue();
