@@ -8,7 +8,7 @@ use crate::actors::watcher::Watcher;
 use crate::actors::watcher_group::WatcherGroup;
 use crate::actors::{EngineError, EngineLimits, StreamEnd};
 use crate::model::KeyRange;
-use actix::{Actor, Handler, Message};
+use actix::{Handler, Message};
 
 /// Kills the actor that handles it.
 #[derive(Message)]
@@ -142,7 +142,8 @@ impl TestStream {
             .cloned()
             .expect("a live watch");
         let outbox = std::sync::Arc::clone(self.control.outbox());
-        let twin = Watcher::new(false, live.shared, outbox);
+        let shared = live.shared.upgrade().expect("a live watcher");
+        let twin = Watcher::new(false, shared, outbox);
         let address = crate::actors::slim_context::SlimContext::start(twin, 1);
         address.do_send(Poison);
     }
