@@ -250,6 +250,17 @@ impl Outbox {
         }
     }
 
+    /// True when as many control items wait as may: nobody reads, and what can be said later need not be said now.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.queue().control_items >= self.limits.control_items_max
+    }
+
+    /// True when the stream has ended, for tests of the edge.
+    #[cfg(test)]
+    pub(crate) fn is_ended(&self) -> bool {
+        self.queue().end.is_some()
+    }
+
     /// The next response, for the one body that reads this outbox.
     fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Next> {
         let mut queue = self.queue();

@@ -1,7 +1,7 @@
-//! One turn of the group: what a stretch of the ring means for each entry of the roster, delivered a slice at a time.
+//! One turn of a group: what a stretch of the ring means for the entries of the roster, delivered in slices.
 //!
-//! A turn sends a watcher one message, however many revisions it holds (W6), and finds out who cannot stay in the
-//! roster. It sends them nowhere: that is the group's.
+//! A turn delivers to each entry once. Whoever cannot take it, or may not be given it now, leaves the roster with the
+//! reason; where it goes from there is the group's business.
 
 use super::delivery::Sent;
 use super::stream::Link;
@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 
 /// The deliveries of one stretch of the ring.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(crate) struct Turn {
     /// The revision before the turn.
     before: Revision,
     /// The revision after it.
@@ -24,70 +24,64 @@ pub(super) struct Turn {
 }
 
 /// Why an entry leaves the roster in a turn.
-#[derive(Debug)]
-pub(super) enum Leaving {
-    /// Its mailbox is full, and this is what it was to be given.
+pub(crate) enum Leaving {
+    /// Its mailbox is full, and this is what it is owed.
     Stalled(Owed),
-    /// It needs what only history can tell.
+    /// What it wants is not all in the ring.
     Lagging,
-    /// Its stream is held until pending progress is answered (P2).
+    /// Its stream is held, so that pending progress can be answered (P2).
     Held,
-    /// It is gone.
+    /// Its watcher is gone.
     Gone,
 }
 
 impl Turn {
-    /// The turn from one revision to another, with what it delivers.
-    pub(super) fn new(before: Revision, after: Revision, matches: Vec<Match>) -> Self {
-        let matches = matches.into();
+    /// The turn that takes a group from `before` to `after`.
+    pub(crate) fn new(before: Revision, after: Revision, matches: Vec<Match>) -> Self {
         Self {
             before,
             after,
-            matches,
+            matches: matches.into(),
             cursor: 0,
         }
     }
 
-    /// The revision that the group stands at when everything is delivered; `None` while there is more to deliver.
-    pub(super) fn finished(&self) -> Option<Revision> {
+    /// Where the group stands when everything has been delivered; nothing before that.
+    pub(crate) fn end(&self) -> Option<Revision> {
         self.matches.is_empty().then_some(self.after)
     }
 
-    /// Delivers to so many entries; returns those that have to leave the roster.
-    pub(super) fn deliver(
+    /// Delivers to so many entries, and returns those that leave the roster.
+    pub(crate) fn deliver_slice(
         &mut self,
         roster: &mut Roster<Link>,
         entries_max: usize,
     ) -> Vec<(Entry<Link>, Leaving)> {
         let mut budget = entries_max.max(1);
         let mut leaving = Vec::new();
-        while let Some(matched) = self.matches.front() {
-            let members = roster.class_len(matched.class);
-            let left = members.saturating_sub(self.cursor);
+        while budget > 0 {
+            let Some(matched) = self.matches.front() else {
+                break;
+            };
+            let share = roster.class_len(matched.class);
+            let left = share.saturating_sub(self.cursor);
             if left == 0 {
                 self.matches.pop_front();
                 self.cursor = 0;
                 continue;
             }
-            if budget == 0 {
-                break;
-            }
+            let (before, after) = (self.before, self.after);
             let slice = budget.min(left);
-            let span = (self.before, self.after);
             let mut reasons = Vec::new();
-            let taken =
-                roster.visit(
-                    matched.class,
-                    &mut self.cursor,
-                    slice,
-                    |entry| match deliver_to(entry, matched, span, members) {
-                        None => Visit::Keep,
-                        Some(reason) => {
-                            reasons.push(reason);
-                            Visit::Take
-                        }
-                    },
-                );
+            let visitor =
+                |entry: &mut Entry<Link>| match deliver(entry, matched, (before, after), share) {
+                    None => Visit::Keep,
+                    Some(reason) => {
+                        reasons.push(reason);
+                        Visit::Take
+                    }
+                };
+            let taken = roster.visit(matched.class, &mut self.cursor, slice, visitor);
             budget -= slice;
             leaving.extend(taken.into_iter().zip(reasons));
         }
@@ -96,11 +90,11 @@ impl Turn {
 }
 
 /// Delivers what a turn has for one entry; a reason when the entry has to leave the roster.
-fn deliver_to(
+fn deliver(
     entry: &mut Entry<Link>,
     matched: &Match,
     (before, after): (Revision, Revision),
-    sharers: usize,
+    share: usize,
 ) -> Option<Leaving> {
     let cursor = entry.cursor(before);
     if cursor > after {
@@ -117,7 +111,7 @@ fn deliver_to(
         let Some(batch) = batch.since(cursor) else {
             continue;
         };
-        match entry.link.deliver(&batch, sharers) {
+        match entry.link.deliver(&batch, share) {
             Sent::Sent => {}
             Sent::Gone => return Some(Leaving::Gone),
             Sent::Full => {

@@ -8,7 +8,7 @@ use super::delivery::Sent;
 use super::progress::Progress;
 use super::protocol::{
     CaughtUp, Committed, Drained, Forget, Inspect, Inspection, Lagging, Later, Quiet, Register,
-    RequestProgress, Role, Stalled, ToWatcher,
+    RequestProgress, Retire, Role, Stalled,
 };
 use super::stream::{Link, StreamState};
 use super::supervision::{Tripwire, Worker};
@@ -36,10 +36,10 @@ pub(crate) struct WatcherGroup {
     orders: VecDeque<Order>,
     /// Progress requests, and the watchers that are held back for them.
     progress: Progress,
+    /// The revision at which pending progress was last tried.
+    progress_tried: Revision,
     /// The worker that this group belongs to.
     worker: Arc<Worker>,
-    /// Which incarnation of the worker's watch side this is.
-    epoch: u64,
     /// Reports a death that nobody asked for.
     tripwire: Tripwire,
 }
@@ -68,8 +68,8 @@ impl WatcherGroup {
             returning: VecDeque::new(),
             orders: VecDeque::new(),
             progress: Progress::default(),
+            progress_tried: revision,
             worker,
-            epoch,
             tripwire,
         }
     }
@@ -104,6 +104,11 @@ impl WatcherGroup {
         if self.revision() < self.goal && self.begin_turn() {
             return true;
         }
+        if self.revision() != self.progress_tried {
+            // A start may have been reached though nothing was delivered that would tell of it.
+            self.progress_tried = self.revision();
+            self.try_all_progress();
+        }
         while let Some(order) = self.orders.pop_front() {
             match order {
                 Order::Register(register, reply) => self.register(register, reply),
@@ -121,9 +126,7 @@ impl WatcherGroup {
     fn begin_turn(&mut self) -> bool {
         let limits = self.worker.limits().batch;
         // Between two turns everything delivered before has usually arrived, so now progress has its best chance.
-        for stream in self.progress.waiting() {
-            self.try_progress(&stream);
-        }
+        self.try_all_progress();
         let ring = &self.worker.shared.ring;
         match ring.read(
             self.revision(),
@@ -167,11 +170,12 @@ impl WatcherGroup {
         self.worker.set_group_revision(revision);
     }
 
-    /// Delivers one slice; the last one ends the turn.
+    /// Delivers to so many entries; the last slice ends the turn.
     fn deliver_slice(&mut self) {
         let Some(turn) = &mut self.turn else { return };
-        let leaving = turn.deliver(&mut self.roster, self.worker.limits().entries_per_slice_max);
-        if let Some(after) = turn.finished() {
+        let entries_max = self.worker.limits().entries_per_slice_max;
+        let leaving = turn.deliver_slice(&mut self.roster, entries_max);
+        if let Some(after) = turn.end() {
             self.turn = None;
             self.arrive(after);
         }
@@ -286,11 +290,10 @@ impl WatcherGroup {
     fn register(&mut self, register: Register, reply: Later<Revision>) {
         let Register { mut entry, start } = register;
         let revision = self.revision();
-        if entry.link.try_tell(ToWatcher::Created { revision }) == Sent::Gone
-            || entry.link.is_gone()
-        {
+        if entry.link.is_gone() {
             return reply.reply(revision);
         }
+        entry.link.tell_created(revision);
         if entry.link.shared.progress_notify {
             self.progress.notify(entry.id, &entry.link.shared);
         }
@@ -312,10 +315,25 @@ impl WatcherGroup {
         }
     }
 
+    fn try_all_progress(&mut self) {
+        for stream in self.progress.waiting() {
+            self.try_progress(&stream);
+        }
+    }
+
     fn order(&mut self, order: Order, ctx: &mut Context<Self>) {
         self.orders.push_back(order);
         self.look_at_the_ring();
         self.advance(ctx);
+    }
+
+    /// Clears the flag before the ring is read: a commit after this tells again (W2). The swap sees what Store did before
+    /// it set the flag.
+    fn hear_of_commits(&mut self) {
+        self.worker
+            .committed_in_flight
+            .swap(false, Ordering::SeqCst);
+        self.look_at_the_ring();
     }
 
     fn look_at_the_ring(&mut self) {
@@ -327,8 +345,10 @@ impl Actor for WatcherGroup {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        // Whoever was told of commits while there was no group has told nobody.
-        self.look_at_the_ring();
+        // Whoever was told of commits while there was no group has told nobody, and it would never be told again: the
+        // wake-up counts as in flight.
+        self.hear_of_commits();
+        self.advance(ctx);
         let interval = self.worker.limits().progress_notify_interval;
         ctx.run_interval(interval, |_, ctx| ctx.notify(ProgressTick));
     }
@@ -344,11 +364,7 @@ impl Handler<Committed> for WatcherGroup {
     type Result = ();
 
     fn handle(&mut self, _committed: Committed, ctx: &mut Self::Context) {
-        // Cleared before the ring is read: a commit after this tells again (W2).
-        self.worker
-            .committed_in_flight
-            .store(false, Ordering::SeqCst);
-        self.look_at_the_ring();
+        self.hear_of_commits();
         self.advance(ctx);
     }
 }
@@ -394,20 +410,24 @@ impl Handler<Drained> for WatcherGroup {
 impl Handler<Forget> for WatcherGroup {
     type Result = ();
 
-    fn handle(&mut self, forget: Forget, _ctx: &mut Self::Context) {
+    fn handle(&mut self, forget: Forget, ctx: &mut Self::Context) {
         match forget {
             Forget::Watcher(watcher) => {
-                drop(self.roster.remove(watcher));
-                self.progress.forget_watcher(watcher);
+                let held = self.progress.forget_watcher(watcher);
+                if let Some(entry) = self.roster.remove(watcher).or(held) {
+                    // Its start may have been in the way of the stream's progress.
+                    self.try_progress(&entry.link.shared.stream);
+                    self.advance(ctx);
+                }
             }
             Forget::Stream(stream) => {
                 self.worker.forget(stream.id);
+                drop(self.progress.forget_stream(&stream));
                 let watchers = std::mem::take(&mut *stream.watches());
                 for live in watchers.into_values() {
-                    drop(self.roster.remove(live.shared.watcher));
-                    self.progress.forget_watcher(live.shared.watcher);
+                    drop(self.roster.remove(live.watcher));
+                    self.progress.forget_notified(live.watcher);
                 }
-                self.progress.forget_stream(&stream);
             }
         }
     }
@@ -438,11 +458,16 @@ impl Handler<Inspect> for WatcherGroup {
 impl Handler<ProgressTick> for WatcherGroup {
     type Result = ();
 
-    fn handle(&mut self, _tick: ProgressTick, ctx: &mut Self::Context) {
-        if self.worker.is_past(self.epoch) {
-            return ctx.stop();
-        }
+    fn handle(&mut self, _tick: ProgressTick, _ctx: &mut Self::Context) {
         let (roster, revision) = (&self.roster, self.revision());
         self.progress.tick(revision, |watcher| roster.get(watcher));
+    }
+}
+
+impl Handler<Retire> for WatcherGroup {
+    type Result = ();
+
+    fn handle(&mut self, _retire: Retire, ctx: &mut Self::Context) {
+        ctx.stop();
     }
 }

@@ -142,7 +142,8 @@ impl TestStream {
             .cloned()
             .expect("a live watch");
         let outbox = std::sync::Arc::clone(self.control.outbox());
-        let twin = Watcher::new(false, live.shared, outbox);
+        let shared = live.shared.upgrade().expect("a live watcher");
+        let twin = Watcher::new(false, shared, outbox);
         let address = crate::actors::slim_context::SlimContext::start(twin, 1);
         address.do_send(Poison);
     }
