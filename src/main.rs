@@ -60,7 +60,9 @@ fn fail(error: &dyn Error) -> ExitCode {
 /// Log lines go to standard error: time, level, where from, what, and the named values.
 fn start_log(level: LevelFilter) -> Result<(), log::SetLoggerError> {
     env_logger::Builder::new()
-        .filter_level(level)
+        // The libraries' own words help nobody below a warning.
+        .filter_level(level.min(LevelFilter::Warn))
+        .filter_module("vigil", level)
         .format(|out, record| {
             let time = out.timestamp_millis();
             write!(

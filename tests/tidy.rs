@@ -102,7 +102,8 @@ fn actors_meet_only_in_messages() {
         }
         for Import { line, path } in imports(source) {
             let of_another = known.iter().any(|(home, name)| {
-                home[1] != module[1] && (path.starts_with(home) || path.contains(name))
+                let all_of_it = path.starts_with(home) && path.ends_with(&["*".to_owned()]);
+                home[1] != module[1] && (path.contains(name) || all_of_it)
             });
             if of_another {
                 faults.push(format!("{}:{line}: {}", source.path, path.join("::")));
@@ -131,9 +132,9 @@ fn one_file_alone_knows_sled_and_one_knows_the_bytes_on_disk() {
     for source in sources(&["src"]) {
         for (word, home) in [
             ("sled", "src/storage/database.rs"),
-            ("bincode", "src/storage/codec.rs"),
+            ("bincode", "src/storage/codec/"),
         ] {
-            if source.path != home {
+            if !source.path.starts_with(home) {
                 let is_there = |line: &str| {
                     tokens(line)
                         .windows(2)

@@ -5,7 +5,7 @@
 //! moved and never cloned, and nothing but the methods here may send through it.
 
 use super::protocol::{Delivery, ToWatcher};
-use super::stream::{Link, WantedBy};
+use super::stream::{InFlight, Link, WantedBy};
 use crate::model::Revision;
 use crate::watch::Batch;
 use actix::prelude::SendError;
@@ -17,6 +17,7 @@ const MESSAGE_BYTES: usize = 100;
 
 /// What became of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::enum_variant_names, reason = "the three words of the design")]
 pub(crate) enum Sent {
     /// It is in the watcher's mailbox.
     Sent,
@@ -59,27 +60,42 @@ impl Link {
             batch: Arc::clone(batch),
             in_flight,
         };
-        let refused = match self.recipient.try_send(ToWatcher::Events(delivery)) {
-            Ok(()) => {
-                self.shared.sent_since_tick.store(true, Ordering::Release);
-                return Sent::Sent;
-            }
-            Err(refused) => refused,
-        };
-        let (sent, message) = match refused {
-            SendError::Full(message) => (Sent::Full, message),
-            SendError::Closed(message) => (Sent::Gone, message),
-        };
-        if let ToWatcher::Events(delivery) = message {
-            delivery.in_flight.never_left();
+        let sent = self.put(ToWatcher::Events(delivery));
+        if sent == Sent::Sent {
+            self.shared.sent_since_tick.store(true, Ordering::Release);
+            self.shared.stream.note_told(batch.last());
         }
         sent
     }
 
+    /// Tells the watcher that it is registered. A mailbox that is full takes it too: it is one message per watch, and
+    /// without it the watcher would not know where it begins.
+    pub(crate) fn tell_created(&self, revision: Revision) {
+        self.shared.stream.note_told(revision);
+        let in_flight = self.shared.depart_without_bytes();
+        self.recipient.do_send(ToWatcher::Created {
+            revision,
+            in_flight,
+        });
+    }
+
+    /// Tells the watcher how far it has come.
+    pub(crate) fn tell_progress(&self, revision: Revision) -> Sent {
+        self.try_tell(|in_flight| ToWatcher::Progress {
+            revision,
+            in_flight,
+        })
+    }
+
     /// Tells the watcher that what it wants is compacted; same rules as [`Self::deliver`].
     pub(crate) fn deliver_compacted(&self, compact_revision: Revision) -> Sent {
-        let tell = || self.try_tell(ToWatcher::Compacted { compact_revision });
-        match tell() {
+        let tell = || {
+            self.try_tell(|in_flight| ToWatcher::Compacted {
+                compact_revision,
+                in_flight,
+            })
+        };
+        let sent = match tell() {
             Sent::Full => {
                 self.shared.want(WantedBy::VictimRetry);
                 let again = tell();
@@ -89,15 +105,35 @@ impl Link {
                 again
             }
             sent => sent,
+        };
+        if sent == Sent::Sent && self.shared.stream.outbox.is_none() {
+            // That was the last message, also when the engine stops later. A stream's own watcher leaves by itself.
+            self.shared.stream.watches().clear();
         }
+        sent
     }
 
-    /// Puts one message in the watcher's mailbox, if it has room.
-    pub(crate) fn try_tell(&self, message: ToWatcher) -> Sent {
-        match self.recipient.try_send(message) {
-            Ok(()) => Sent::Sent,
-            Err(SendError::Full(_refused)) => Sent::Full,
-            Err(SendError::Closed(_refused)) => Sent::Gone,
+    /// Puts one message without events in the watcher's mailbox, if it has room.
+    fn try_tell(&self, message: impl FnOnce(InFlight) -> ToWatcher) -> Sent {
+        if self.is_gone() {
+            return Sent::Gone;
         }
+        self.put(message(self.shared.depart_without_bytes()))
+    }
+
+    fn put(&self, message: ToWatcher) -> Sent {
+        let (sent, refused) = match self.recipient.try_send(message) {
+            Ok(()) => return Sent::Sent,
+            Err(SendError::Full(refused)) => (Sent::Full, refused),
+            Err(SendError::Closed(refused)) => (Sent::Gone, refused),
+        };
+        match refused {
+            ToWatcher::Events(Delivery { in_flight, .. })
+            | ToWatcher::Created { in_flight, .. }
+            | ToWatcher::Progress { in_flight, .. }
+            | ToWatcher::Compacted { in_flight, .. } => in_flight.never_left(),
+            ToWatcher::Cancelled => {}
+        }
+        sent
     }
 }

@@ -4,10 +4,11 @@
 //! It decides where actors live and nothing else; it never holds an actor's address but Store's, and never exits the
 //! process.
 
+use super::app_watch::Watch;
 use super::limits::EngineLimits;
 use super::outbox::OutboxReader;
 use super::protocol::{
-    Apply, Close, Compact, Inspect, Inspection, OrderError, Permit, Register, ToWatcher,
+    Apply, Close, Compact, Inspect, Inspection, OrderError, Permit, Register, Retire, ToWatcher,
 };
 use super::store::Store;
 use super::stream::{Link, LinkState, LiveWatch, StreamId, StreamState};
@@ -27,6 +28,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::{Semaphore, oneshot, watch};
+
+/// What clients are told when the engine stops.
+const SHUTTING_DOWN: &str = "the server is shutting down";
 
 /// Where the engine's actors live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +92,7 @@ impl From<OrderError> for EngineError {
         match error {
             OrderError::Refused(refusal) => Self::Refused(refusal),
             OrderError::Failed(why) => Self::Failed(why),
+            OrderError::Closed => Self::Stopped,
         }
     }
 }
@@ -112,6 +117,7 @@ pub struct Engine {
 struct Inner {
     store: Addr<Store>,
     workers: Vec<Arc<Worker>>,
+    supervision: Addr<Supervision>,
     arbiters: Vec<Arbiter>,
     /// Worker arbiters by worker number; empty when everything is on the current one.
     worker_handles: Vec<ArbiterHandle>,
@@ -155,12 +161,13 @@ impl Engine {
         };
         let worker_arbiters: Vec<_> = (0..workers_count).map(|_| Arbiter::new()).collect();
         let worker_handles: Vec<_> = worker_arbiters.iter().map(Arbiter::handle).collect();
-        let workers = start_workers(&shared, &worker_handles).await;
+        let (workers, supervision) = start_workers(&shared, &worker_handles).await;
         let store_arbiter = matches!(placement, Placement::Threads { .. }).then(Arbiter::new);
         let store = start_store(writer, &shared, &workers, store_arbiter.as_ref());
         let inner = Inner {
             store,
             workers,
+            supervision,
             arbiters: worker_arbiters.into_iter().chain(store_arbiter).collect(),
             worker_handles,
             requests: Arc::new(Semaphore::new(limits.store.requests_in_flight_max)),
@@ -253,7 +260,6 @@ impl Engine {
             return Err(EngineError::TooManyRequests);
         }
         let stream = StreamState::new(StreamId(worker.next_number()), Arc::clone(worker), None);
-        worker.adopt(&stream);
         let id = WatcherId(worker.next_number());
         let wants_prev = spec.class.prev_kv;
         let shared = LinkState::new(
@@ -264,11 +270,15 @@ impl Engine {
         );
         let start = spec.start.unwrap_or_default();
         let live = LiveWatch {
-            shared: Arc::clone(&shared),
+            watcher: id,
+            shared: Arc::downgrade(&shared),
             start,
             address: recipient.downgrade(),
         };
         stream.watches().insert(WatchId(0), live);
+        // It can be ended from now on, by whoever ends all of them, and by a caller who does not wait for the answer.
+        worker.adopt(&stream);
+        let mut watch = Watch::new(stream);
         let link = Link::new(recipient, shared);
         let entry = Entry {
             id,
@@ -284,8 +294,8 @@ impl Engine {
                 start: spec.start,
             })
             .await;
-        let revision = registered.map_err(|_| self.gone())?;
-        Ok(Watch { revision, stream })
+        watch.revision = registered.map_err(|_| self.gone())?;
+        Ok(watch)
     }
 
     /// The last durable revision.
@@ -372,16 +382,12 @@ impl Engine {
         }
     }
 
-    /// Finishes the group in flight, ends all streams, closes the store and stops the actors.
+    /// Finishes the group in flight, ends all streams, closes the store and stops the actors. An engine whose last handle
+    /// is dropped stops too, but nobody learns how.
     pub async fn stop(&self) -> Result<(), EngineError> {
-        self.end_streams("the server is shutting down");
+        self.end_streams(SHUTTING_DOWN);
         let closed = self.inner.store.send(Close).await;
-        for worker in &self.inner.workers {
-            worker.stop_watch_side();
-        }
-        for arbiter in &self.inner.arbiters {
-            arbiter.stop();
-        }
+        self.inner.stop_actors();
         closed.map_err(|_| self.gone())?.map_err(EngineError::from)
     }
 
@@ -410,8 +416,31 @@ impl Engine {
     }
 }
 
+impl Inner {
+    fn stop_actors(&self) {
+        for worker in &self.workers {
+            worker.stop_watch_side();
+            // Those that were opened meanwhile.
+            worker.end_streams(SHUTTING_DOWN);
+        }
+        self.supervision.do_send(Retire);
+        for arbiter in &self.arbiters {
+            arbiter.stop();
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop_actors();
+    }
+}
+
 /// Starts the watch sides and supervision, and returns when all of them run.
-async fn start_workers(shared: &Arc<Shared>, arbiters: &[ArbiterHandle]) -> Vec<Arc<Worker>> {
+async fn start_workers(
+    shared: &Arc<Shared>,
+    arbiters: &[ArbiterHandle],
+) -> (Vec<Arc<Worker>>, Addr<Supervision>) {
     let workers: Vec<_> = if arbiters.is_empty() {
         vec![Worker::new(0, None, Arc::clone(shared))]
     } else {
@@ -422,7 +451,7 @@ async fn start_workers(shared: &Arc<Shared>, arbiters: &[ArbiterHandle]) -> Vec<
     };
     let supervision = Supervision::new(workers.clone(), Arc::clone(shared)).start();
     // The cell was made empty a moment ago.
-    let _ = shared.supervision.set(supervision.recipient());
+    let _ = shared.supervision.set(supervision.clone().recipient());
     for worker in &workers {
         let (started, running) = oneshot::channel();
         worker.run(move |worker| {
@@ -432,7 +461,7 @@ async fn start_workers(shared: &Arc<Shared>, arbiters: &[ArbiterHandle]) -> Vec<
         });
         let _ = running.await;
     }
-    workers
+    (workers, supervision)
 }
 
 fn start_store(
@@ -446,32 +475,5 @@ fn start_store(
     match arbiter {
         Some(arbiter) => Store::start_in_arbiter(&arbiter.handle(), |_| store()),
         None => store().start(),
-    }
-}
-
-/// A watch by one of your own actors. Dropping it cancels the watch.
-#[derive(Debug)]
-pub struct Watch {
-    /// The registration revision: everything after it, or from the start revision on, will come.
-    pub revision: Revision,
-    stream: Arc<StreamState>,
-}
-
-impl Watch {
-    /// The watch as its stream knows it, for tests of the actors.
-    #[cfg(test)]
-    pub(crate) fn live_for_test(&self) -> Option<LiveWatch> {
-        self.stream.watches().values().next().cloned()
-    }
-
-    /// Ends the watch. What is in the actor's mailbox already still arrives.
-    pub fn cancel(self) {
-        drop(self);
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.stream.leave();
     }
 }

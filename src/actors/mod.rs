@@ -2,6 +2,7 @@
 //!
 //! Rules live in `storage` and `watch`; an actor only decides *when* to apply them. Actors tell, only the edge asks.
 
+mod app_watch;
 mod delivery;
 mod engine;
 mod limits;
@@ -13,6 +14,7 @@ mod store;
 mod stream;
 mod supervision;
 mod sync;
+mod turn;
 mod victim_retry;
 mod watch_stream;
 mod watcher;
@@ -21,7 +23,8 @@ mod watcher_group;
 #[cfg(test)]
 mod tests;
 
-pub use engine::{Engine, EngineConfig, EngineError, Placement, Watch};
+pub use app_watch::Watch;
+pub use engine::{Engine, EngineConfig, EngineError, Placement};
 pub use limits::{EngineLimits, StoreLimits};
 pub use outbox::{
     Next, Outbox, OutboxLimits, OutboxReader, Room, StreamEnd, StreamItem, WatchRejection,

@@ -229,6 +229,12 @@ impl Outbox {
         }
     }
 
+    /// True when the stream has ended, for tests of the edge.
+    #[cfg(test)]
+    pub(crate) fn is_ended(&self) -> bool {
+        self.queue().end.is_some()
+    }
+
     /// Waits until few enough control items wait (or the stream has ended), so that a client that only sends and
     /// never reads cannot fill the memory.
     pub async fn control_room(&self) {
@@ -242,6 +248,17 @@ impl Outbox {
             }
             notified.await;
         }
+    }
+
+    /// True when as many control items wait as may: nobody reads, and what can be said later need not be said now.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.queue().control_items >= self.limits.control_items_max
+    }
+
+    /// True when the stream has ended, for tests of the edge.
+    #[cfg(test)]
+    pub(crate) fn is_ended(&self) -> bool {
+        self.queue().end.is_some()
     }
 
     /// The next response, for the one body that reads this outbox.

@@ -5,7 +5,6 @@
 
 use super::delivery::Sent;
 use super::outbox::StreamItem;
-use super::protocol::ToWatcher;
 use super::stream::{Link, LinkState, StreamId, StreamState};
 use crate::model::{Revision, WatchId};
 use crate::watch::{Entry, WatcherId};
@@ -27,6 +26,16 @@ struct Pending {
     stream: Arc<StreamState>,
     /// The revision at which the stream is held, and its entries that would have been delivered to since.
     held: Option<(Revision, Vec<Entry<Link>>)>,
+}
+
+impl Pending {
+    /// Holds nobody any more. Returns who was held.
+    fn let_go(&mut self) -> Vec<Entry<Link>> {
+        self.stream.held.store(false, Ordering::Release);
+        self.held
+            .take()
+            .map_or_else(Vec::new, |(_, entries)| entries)
+    }
 }
 
 impl Progress {
@@ -64,10 +73,12 @@ impl Progress {
     /// Answers a stream that waits, if it can be answered at the group's revision (or at the one it is held at).
     /// Returns the entries that need not be held any more.
     ///
-    /// 1. Quiet, and every start reached: write, and let go.
-    /// 2. Some entry is outside the roster: that may take long, so nobody is held for it; it is tried again when the
+    /// 1. The client may have heard of something beyond the hold, from a watch that came or came back meanwhile: progress
+    ///    never goes back, so the hold is void.
+    /// 2. Quiet, and every start reached: write, and let go.
+    /// 3. Some entry is outside the roster: that may take long, so nobody is held for it; it is tried again when the
     ///    entry is back.
-    /// 3. Only messages are on their way: from now on the group starts no new turn for this stream.
+    /// 4. Only messages are on their way: from now on the group starts no new turn for this stream.
     pub(crate) fn answer(
         &mut self,
         stream: &Arc<StreamState>,
@@ -76,27 +87,22 @@ impl Progress {
         let Some(pending) = self.pending.get_mut(&stream.id) else {
             return Vec::new();
         };
-        let reached = pending
-            .held
-            .as_ref()
-            .map_or(revision, |(held_at, _)| *held_at);
+        let held_at = pending.held.as_ref().map(|(held_at, _)| *held_at);
+        if held_at.is_some_and(|held_at| held_at < stream.told()) {
+            let entries = pending.let_go();
+            if !entries.is_empty() {
+                return entries;
+            }
+        }
+        let held_at = pending.held.as_ref().map(|(held_at, _)| *held_at);
+        let reached = held_at.unwrap_or(revision);
         let started = stream.watches().values().all(|live| live.start <= reached);
         if stream.is_quiet() && started {
-            if let Some(outbox) = &stream.outbox {
-                outbox.push(StreamItem::Progress {
-                    watch_id: WatchId::STREAM,
-                    revision: reached,
-                });
-            }
+            write(stream, WatchId::STREAM, reached);
             return self.forget_stream(stream);
         }
         if stream.not_in_roster() > 0 || !started {
-            stream.held.store(false, Ordering::Release);
-            return pending
-                .held
-                .take()
-                .map(|(_, entries)| entries)
-                .unwrap_or_default();
+            return pending.let_go();
         }
         if pending.held.is_none() {
             pending.held = Some((revision, Vec::new()));
@@ -119,13 +125,9 @@ impl Progress {
 
     /// The stream's request is answered, or void. Returns what was held for it.
     pub(crate) fn forget_stream(&mut self, stream: &Arc<StreamState>) -> Vec<Entry<Link>> {
-        stream.held.store(false, Ordering::Release);
         stream.progress_pending.store(false, Ordering::Release);
         let pending = self.pending.remove(&stream.id);
-        pending
-            .and_then(|pending| pending.held)
-            .map(|(_, entries)| entries)
-            .unwrap_or_default()
+        pending.map_or_else(Vec::new, |mut pending| pending.let_go())
     }
 
     /// A watcher wants to be told of progress without asking.
@@ -133,24 +135,29 @@ impl Progress {
         self.notified.insert(watcher, Arc::downgrade(shared));
     }
 
-    /// A watcher is gone.
-    pub(crate) fn forget_watcher(&mut self, watcher: WatcherId) {
-        self.notified.remove(&watcher);
-        for (_, entries) in self
-            .pending
-            .values_mut()
-            .filter_map(|pending| pending.held.as_mut())
-        {
-            entries.retain(|entry| entry.id != watcher);
-        }
+    /// A watcher is gone. Returns its entry if it was held.
+    pub(crate) fn forget_watcher(&mut self, watcher: WatcherId) -> Option<Entry<Link>> {
+        self.forget_notified(watcher);
+        let mut held = self.pending.values_mut().filter_map(|it| it.held.as_mut());
+        held.find_map(|(_, entries)| {
+            let at = entries.iter().position(|entry| entry.id == watcher)?;
+            Some(entries.swap_remove(at))
+        })
     }
 
-    /// Tells each watcher that wants it, is in the roster, and was sent nothing since the last tick.
+    /// A watcher, which is not held, is not to be told any more.
+    pub(crate) fn forget_notified(&mut self, watcher: WatcherId) {
+        self.notified.remove(&watcher);
+    }
+
+    /// Tells each watcher that wants it, is in the roster, and was sent nothing since the last tick. A stream that still
+    /// has what the last ticks said is passed over: nobody reads it.
     pub(crate) fn tick<'a>(
         &mut self,
         revision: Revision,
         entry_of: impl Fn(WatcherId) -> Option<&'a Entry<Link>>,
     ) {
+        let mut crowded = HashMap::new();
         self.notified.retain(|watcher, shared| {
             let Some(shared) = shared.upgrade() else {
                 return false;
@@ -160,6 +167,11 @@ impl Progress {
             }
             if let Some(entry) = entry_of(*watcher)
                 && entry.next_revision <= revision.next()
+                // It may have said that it is cancelled, with its `Forget` still on the way.
+                && !entry.link.is_gone()
+                && !*crowded
+                    .entry(shared.stream.id)
+                    .or_insert_with(|| shared.stream.outbox.as_ref().is_some_and(|it| it.is_crowded()))
             {
                 tell_progress(&entry.link, revision);
             }
@@ -172,14 +184,17 @@ impl Progress {
 /// application's own actor.
 fn tell_progress(link: &Link, revision: Revision) {
     let stream = &link.shared.stream;
-    match &stream.outbox {
-        Some(outbox) => outbox.push(StreamItem::Progress {
-            watch_id: link.shared.watch_id,
-            revision,
-        }),
-        None => {
-            // A full mailbox is no place for progress: the next tick is as good.
-            let _: Sent = link.try_tell(ToWatcher::Progress { revision });
-        }
+    if stream.outbox.is_some() {
+        write(stream, link.shared.watch_id, revision);
+    } else {
+        // A full mailbox is no place for progress: the next tick is as good.
+        let _: Sent = link.tell_progress(revision);
+    }
+}
+
+fn write(stream: &StreamState, watch_id: WatchId, revision: Revision) {
+    stream.note_told(revision);
+    if let Some(outbox) = &stream.outbox {
+        outbox.push(StreamItem::Progress { watch_id, revision });
     }
 }

@@ -26,6 +26,9 @@ pub(crate) enum OrderError {
     /// The store has failed.
     #[error("the store has failed: {0}")]
     Failed(String),
+    /// The store is closed, because the engine stops.
+    #[error("the store is closed")]
+    Closed,
 }
 
 /// Edge -> Store: carry out this write and answer when it is durable.
@@ -162,6 +165,8 @@ pub enum ToWatcher {
     Created {
         /// The registration revision.
         revision: Revision,
+        /// Counts the message as on its way until it is dropped.
+        in_flight: InFlight,
     },
     /// Events.
     Events(Delivery),
@@ -169,15 +174,25 @@ pub enum ToWatcher {
     Progress {
         /// Up to here.
         revision: Revision,
+        /// Counts the message as on its way until it is dropped.
+        in_flight: InFlight,
     },
     /// The watch has ended: what it wants next is compacted. The last message.
     Compacted {
         /// The oldest revision that can still be asked for.
         compact_revision: Revision,
+        /// Counts the message as on its way until it is dropped.
+        in_flight: InFlight,
     },
     /// The watch has ended because it was cancelled. The last message.
     Cancelled,
 }
+
+/// Supervision or the engine -> `WatcherGroup`, Sync, `VictimRetry` or Supervision: your time is over, stop. One per
+/// actor.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Retire;
 
 /// Supervision -> any actor, or a test: what do you hold? Answered with a serialisable state.
 #[derive(Clone, Copy, Debug, Message)]

@@ -27,6 +27,8 @@ pub(crate) struct StoreFailure(pub(crate) String);
 pub(crate) struct Store {
     /// The store on disk; gone once it has been closed or has failed.
     writer: Option<Writer>,
+    /// Why it has failed, once it has.
+    failed: Option<StoreFailure>,
     /// Writes that wait for the next group, in order.
     queue: VecDeque<Queued>,
     /// Those who wait for the end of the physical compaction up to a revision.
@@ -65,6 +67,7 @@ impl Store {
         let (queue, physical) = (VecDeque::new(), Vec::new());
         Self {
             writer: Some(writer),
+            failed: None,
             queue,
             physical,
             compacting: false,
@@ -77,7 +80,7 @@ impl Store {
     /// Applies and commits one group: durable first, then seen, then answered (W1).
     fn commit_group(&mut self) {
         let Some(writer) = &mut self.writer else {
-            return self.refuse_all(&StoreFailure("it is closed".to_owned()));
+            return self.refuse_all(&self.gone());
         };
         let limits = self.shared.limits.store;
         let want_prev = self.shared.prev_wanted.load(Ordering::SeqCst) > 0;
@@ -92,7 +95,7 @@ impl Store {
             match writer.apply(&queued.write, want_prev) {
                 Ok(answer) => replies.push((queued, Ok(answer))),
                 Err(ApplyError::Refused(refusal)) => {
-                    replies.push((queued, Err(OrderError::Refused(refusal))))
+                    replies.push((queued, Err(OrderError::Refused(refusal))));
                 }
                 Err(ApplyError::Failed(error)) => {
                     failure = Some(error);
@@ -141,19 +144,26 @@ impl Store {
         let failure = StoreFailure(error.to_string());
         log::error!("the store has failed and takes no more writes: {error}");
         self.writer = None;
-        self.refuse_all(&failure);
+        self.failed = Some(failure.clone());
+        self.refuse_all(&OrderError::Failed(failure.0.clone()));
         self.tripwire.trip(failure.clone());
         failure
     }
 
-    fn refuse_all(&mut self, failure: &StoreFailure) {
+    fn refuse_all(&mut self, why: &OrderError) {
         for queued in self.queue.drain(..) {
-            queued
-                .reply
-                .reply(Err(OrderError::Failed(failure.0.clone())));
+            queued.reply.reply(Err(why.clone()));
         }
         for (_, reply) in self.physical.drain(..) {
-            reply.reply(Err(OrderError::Failed(failure.0.clone())));
+            reply.reply(Err(why.clone()));
+        }
+    }
+
+    /// Why there is no writer.
+    fn gone(&self) -> OrderError {
+        match &self.failed {
+            Some(failure) => OrderError::Failed(failure.0.clone()),
+            None => OrderError::Closed,
         }
     }
 
@@ -163,7 +173,7 @@ impl Store {
             self.commit_group();
         }
         self.tripwire.disarm();
-        self.refuse_all(&StoreFailure("it is closed".to_owned()));
+        self.refuse_all(&self.gone());
         self.writer.take().map_or(Ok(()), Writer::close)
     }
 
@@ -180,7 +190,7 @@ impl Store {
             self.commit_group();
         }
         let Some(writer) = &mut self.writer else {
-            return Err(OrderError::Failed("it is closed".to_owned()));
+            return Err(self.gone());
         };
         match writer.compact(revision) {
             Ok(()) => Ok(writer.revision()),

@@ -12,8 +12,8 @@ use actix::WeakRecipient;
 use actix::prelude::Recipient;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::Notify;
 
 /// The number of a stream within its worker; never used again.
@@ -30,6 +30,8 @@ pub(crate) struct StreamState {
     in_flight_bytes: AtomicUsize,
     /// Entries of this stream that are not in the roster: what they still need, nobody may claim as sent.
     not_in_roster: AtomicUsize,
+    /// The highest revision that a client of this stream may have heard of; progress never goes below it (P2).
+    told: AtomicI64,
     /// A progress request waits for its answer.
     pub(crate) progress_pending: AtomicBool,
     /// The group starts no new turn for this stream, so that pending progress finds its zero (P2).
@@ -51,8 +53,10 @@ pub(crate) struct StreamState {
 /// A watch as its stream knows it.
 #[derive(Clone)]
 pub(crate) struct LiveWatch {
-    /// What it shares with the actors.
-    pub(crate) shared: Arc<LinkState>,
+    /// Who, within the worker.
+    pub(crate) watcher: WatcherId,
+    /// What it shares with the actors; weak, because it holds the stream that holds this.
+    pub(crate) shared: Weak<LinkState>,
     /// The first revision it wants; progress below it is none of its.
     pub(crate) start: Revision,
     /// The way to cancel it; weak, because only the entry keeps a watcher alive.
@@ -62,7 +66,7 @@ pub(crate) struct LiveWatch {
 impl fmt::Debug for LiveWatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LiveWatch")
-            .field("shared", &self.shared)
+            .field("watcher", &self.watcher)
             .field("start", &self.start)
             .finish_non_exhaustive()
     }
@@ -87,6 +91,7 @@ impl StreamState {
             in_flight: AtomicUsize::new(0),
             in_flight_bytes: AtomicUsize::new(0),
             not_in_roster: AtomicUsize::new(0),
+            told: AtomicI64::new(0),
             progress_pending: AtomicBool::new(false),
             held: AtomicBool::new(false),
             starved: AtomicBool::new(false),
@@ -108,6 +113,16 @@ impl StreamState {
         self.not_in_roster.load(Ordering::Acquire)
     }
 
+    /// The client may have heard of this revision.
+    pub(crate) fn note_told(&self, revision: Revision) {
+        self.told.fetch_max(revision.0, Ordering::AcqRel);
+    }
+
+    /// The highest revision that the client may have heard of.
+    pub(crate) fn told(&self) -> Revision {
+        Revision(self.told.load(Ordering::Acquire))
+    }
+
     /// True when nothing is on its way and every watcher is in the roster: all up to the group's revision is in the
     /// outbox.
     pub(crate) fn is_quiet(&self) -> bool {
@@ -122,18 +137,16 @@ impl StreamState {
     /// Ends the stream: its response body is told how, and whoever holds an entry of it drops it.
     pub(crate) fn end(&self, end: StreamEnd) {
         self.closed.store(true, Ordering::Release);
-        match &self.outbox {
-            Some(outbox) => outbox.end(end),
+        if let Some(outbox) = &self.outbox {
+            outbox.end(end);
+        } else {
             // An application's actor has no stream to see ending, so it is told.
-            None => {
-                let watchers: Vec<_> = self
-                    .watches()
-                    .values()
-                    .filter_map(|live| live.address.upgrade())
-                    .collect();
-                for watcher in watchers {
-                    watcher.do_send(ToWatcher::Cancelled);
-                }
+            let watches = self.watches();
+            let watchers = watches.values().filter_map(|live| live.address.upgrade());
+            let watchers: Vec<_> = watchers.collect();
+            drop(watches);
+            for watcher in watchers {
+                watcher.do_send(ToWatcher::Cancelled);
             }
         }
         self.cancellation.notify_waiters();
@@ -235,7 +248,7 @@ impl LinkState {
 
     /// Messages on their way to this watcher.
     pub(crate) fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Acquire)
+        self.in_flight.load(Ordering::SeqCst)
     }
 
     /// Asks to be told when the watcher has handled a message.
@@ -264,17 +277,28 @@ impl LinkState {
             stream.in_flight_bytes.fetch_sub(bytes, Ordering::AcqRel);
             return None;
         }
-        stream.in_flight.fetch_add(1, Ordering::AcqRel);
-        self.in_flight.fetch_add(1, Ordering::AcqRel);
-        Some(InFlight {
+        Some(self.counted(bytes))
+    }
+
+    /// Counts a message that carries no events: there are few of them, and they do not wait for bytes.
+    pub(crate) fn depart_without_bytes(self: &Arc<Self>) -> InFlight {
+        self.counted(0)
+    }
+
+    fn counted(self: &Arc<Self>, bytes: usize) -> InFlight {
+        self.stream.in_flight.fetch_add(1, Ordering::AcqRel);
+        self.in_flight.fetch_add(1, Ordering::SeqCst);
+        InFlight {
             link: Some(Arc::clone(self)),
             bytes,
-        })
+        }
     }
 
     /// Takes a message off the counts; returns the bytes that are still on their way.
     fn uncount(&self, bytes: usize) -> usize {
-        self.in_flight.fetch_sub(1, Ordering::AcqRel);
+        // In one order with the wish that is looked at next, and whoever places it looks here after that: one of the
+        // two sees the other.
+        self.in_flight.fetch_sub(1, Ordering::SeqCst);
         let before = self
             .stream
             .in_flight_bytes
@@ -322,6 +346,15 @@ pub struct InFlight {
 }
 
 impl InFlight {
+    /// Counts nothing: for messages that a test makes by itself.
+    #[cfg(test)]
+    pub(crate) fn of_nothing() -> Self {
+        Self {
+            link: None,
+            bytes: 0,
+        }
+    }
+
     /// The message was refused: it is un-counted, and nobody is told of room, because none has appeared.
     pub(crate) fn never_left(mut self) {
         if let Some(link) = self.link.take() {

@@ -11,7 +11,7 @@
 
 use super::limits::EngineLimits;
 use super::outbox::StreamEnd;
-use super::protocol::{Died, Role};
+use super::protocol::{Died, Retire, Role};
 use super::store::StoreFailure;
 use super::stream::{StreamId, StreamState};
 use super::sync::Sync;
@@ -26,6 +26,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use tokio::sync::watch;
+
+/// What clients are told of it.
+pub(crate) const WATCH_SIDE_FAILED: &str = "the watch side has failed";
 
 /// What all actors of an engine share.
 #[derive(Debug)]
@@ -109,7 +112,7 @@ impl Worker {
             victim_retry: VictimRetry::new(Arc::clone(self), epoch).start(),
         };
         let before = self.side().replace(Arc::new(side));
-        drop(before);
+        retire_all(before);
     }
 
     /// The addresses, for orders from the edge; `None` while there is no watch side.
@@ -218,16 +221,35 @@ impl Worker {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the addresses away and dates the actors, so that each stops at its next tick at the latest.
+    /// Takes the addresses away and stops the actors.
     pub(crate) fn stop_watch_side(&self) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
         let side = self.side().take();
-        drop(side);
+        retire_all(side);
     }
 
-    /// True when a watch side of this epoch has been replaced or stopped.
-    pub(crate) fn is_past(&self, epoch: u64) -> bool {
-        self.epoch.load(Ordering::Acquire) != epoch
+    /// Ends the time of a watch side; false when it has ended already, so that the deaths of two of its actors are one
+    /// restart.
+    pub(crate) fn retire(&self, epoch: u64) -> bool {
+        let (success, failure) = (Ordering::AcqRel, Ordering::Acquire);
+        let next = epoch.wrapping_add(1);
+        let swapped = self.epoch.compare_exchange(epoch, next, success, failure);
+        swapped.is_ok()
+    }
+
+    /// The incarnation of the watch side, for tests of the actors.
+    #[cfg(test)]
+    pub(crate) fn epoch_for_test(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+}
+
+/// Those of the three that live still stop, and with them what they hold.
+fn retire_all(side: Option<Arc<WatchSide>>) {
+    if let Some(side) = side {
+        side.group.do_send(Retire);
+        side.sync.do_send(Retire);
+        side.victim_retry.do_send(Retire);
     }
 }
 
@@ -313,14 +335,26 @@ impl Handler<Died> for Supervision {
         let Some(worker) = self.workers.get(died.worker) else {
             return;
         };
-        if worker.is_past(died.epoch) {
+        if !worker.retire(died.epoch) {
             return;
         }
         log::error!(
             "worker {}: {reason}; its streams end and its watch side starts again",
             died.worker
         );
-        worker.end_streams("the watch side has failed");
-        worker.run(Worker::start_watch_side);
+        worker.end_streams(WATCH_SIDE_FAILED);
+        worker.run(|worker| {
+            // Those that were opened meanwhile have nobody who answers them.
+            worker.end_streams(WATCH_SIDE_FAILED);
+            worker.start_watch_side();
+        });
+    }
+}
+
+impl Handler<Retire> for Supervision {
+    type Result = ();
+
+    fn handle(&mut self, _retire: Retire, ctx: &mut Self::Context) {
+        ctx.stop();
     }
 }

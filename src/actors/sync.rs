@@ -6,7 +6,7 @@
 
 use super::delivery::Sent;
 use super::outbox::StreamEnd;
-use super::protocol::{CaughtUp, Inspect, Inspection, Lagging, Role, Roomy, Stalled};
+use super::protocol::{CaughtUp, Inspect, Inspection, Lagging, Retire, Role, Roomy, Stalled};
 use super::stream::{Link, WantedBy};
 use super::supervision::{Tripwire, Worker};
 use crate::model::{Commit, Refusal, Revision};
@@ -27,6 +27,8 @@ pub(crate) struct Sync {
     reading: bool,
     /// What was read and is not yet delivered.
     handouts: VecDeque<Handout>,
+    /// What was read but lacks previous values, because the readers were busy.
+    unfilled: VecDeque<Handout>,
     /// The group's revision when the last read was planned: whoever has been served up to it goes back to the group,
     /// which delivers what was committed since (L2).
     served: Revision,
@@ -36,8 +38,6 @@ pub(crate) struct Sync {
     picks_read: u64,
     /// The worker that this Sync belongs to.
     worker: Arc<Worker>,
-    /// Which incarnation of the worker's watch side this is.
-    epoch: u64,
     /// Reports a death that nobody asked for.
     tripwire: Tripwire,
 }
@@ -58,6 +58,27 @@ enum Read {
         handouts: VecDeque<Handout>,
         read: Result<(), ReadError>,
     },
+    /// The reader died and took the answer with it.
+    Lost,
+}
+
+/// The way of a read back to Sync, which is told even if the read dies.
+struct Answer(Option<Addr<Sync>>);
+
+impl Answer {
+    fn give(mut self, read: Read) {
+        if let Some(sync) = self.0.take() {
+            sync.do_send(read);
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Some(sync) = self.0.take() {
+            sync.do_send(Read::Lost);
+        }
+    }
 }
 
 /// Look whether a wake-up was missed. Sent to itself.
@@ -79,11 +100,11 @@ impl Sync {
             catch_up,
             reading: false,
             handouts: VecDeque::new(),
+            unfilled: VecDeque::new(),
             served,
             stretches_read: 0,
             picks_read: 0,
             worker,
-            epoch,
             tripwire,
         }
     }
@@ -105,6 +126,11 @@ impl Sync {
     fn step(&mut self, ctx: &mut Context<Self>) -> bool {
         if self.reading {
             return false;
+        }
+        if !self.unfilled.is_empty() {
+            let unfilled = std::mem::take(&mut self.unfilled);
+            self.hand_out(unfilled, ctx);
+            return !self.reading;
         }
         if !self.handouts.is_empty() {
             self.deliver_slice();
@@ -161,8 +187,8 @@ impl Sync {
             RingRead::Overrun => {
                 self.reading = true;
                 self.stretches_read += 1;
-                let sync = ctx.address();
-                let done = move |read| sync.do_send(Read::Stretch { from, read });
+                let answer = Answer(Some(ctx.address()));
+                let done = move |read| answer.give(Read::Stretch { from, read });
                 self.worker
                     .shared
                     .view
@@ -176,9 +202,9 @@ impl Sync {
     fn pick(&mut self, pick: Pick, ctx: &mut Context<Self>) -> bool {
         self.reading = true;
         self.picks_read += 1;
-        let sync = ctx.address();
+        let answer = Answer(Some(ctx.address()));
         let (range, revisions) = (pick.class.range.clone(), pick.revisions.clone());
-        let done = move |read| sync.do_send(Read::Picked { pick, read });
+        let done = move |read| answer.give(Read::Picked { pick, read });
         self.worker
             .shared
             .view
@@ -193,11 +219,11 @@ impl Sync {
         ctx: &mut Context<Self>,
     ) {
         let handouts = self.catch_up.absorb(commits, covered);
-        self.hand_out(handouts, ctx);
+        self.hand_out(handouts.into(), ctx);
     }
 
     /// Delivers what was read, after the previous values that it lacks have been looked up (W7).
-    fn hand_out(&mut self, handouts: Vec<Handout>, ctx: &mut Context<Self>) {
+    fn hand_out(&mut self, handouts: VecDeque<Handout>, ctx: &mut Context<Self>) {
         let missing: Vec<_> = handouts
             .iter()
             .flat_map(|handout| handout.prev_missing.iter().map(Arc::clone))
@@ -207,9 +233,8 @@ impl Sync {
             return;
         }
         self.reading = true;
-        let sync = ctx.address();
-        let handouts = handouts.into();
-        let done = move |read| sync.do_send(Read::PrevFilled { handouts, read });
+        let answer = Answer(Some(ctx.address()));
+        let done = move |read| answer.give(Read::PrevFilled { handouts, read });
         self.worker.shared.view.fill_prev(missing, Box::new(done));
     }
 
@@ -245,7 +270,7 @@ impl Sync {
         self.send_stalled(victims);
     }
 
-    /// One delivery is outstanding: its guard tells when it is handled (L3).
+    /// Messages are outstanding: their guards tell when one is handled, and when all are, the watcher is ready (L3).
     fn await_delivery(&mut self, watcher: WatcherId) {
         let Some(entry) = self.catch_up.get(watcher) else {
             return;
@@ -282,14 +307,15 @@ impl Sync {
             ReadError::Refused(Refusal::Compacted { .. }) | ReadError::Busy => {}
             ReadError::Refused(_) | ReadError::Failed(_) => {
                 log::error!("history cannot be read, and the streams that need it end: {error}");
-                for entry in self.catch_up.take_all() {
-                    entry
-                        .link
-                        .shared
-                        .stream
-                        .end(StreamEnd::Unavailable("history cannot be read"));
-                }
+                self.end_all();
             }
+        }
+    }
+
+    fn end_all(&mut self) {
+        for entry in self.catch_up.take_all() {
+            let stream = &entry.link.shared.stream;
+            stream.end(StreamEnd::Unavailable("history cannot be read"));
         }
     }
 
@@ -340,7 +366,7 @@ impl Handler<Roomy> for Sync {
         let Roomy::Watcher(watcher) = roomy else {
             return;
         };
-        self.catch_up.delivered(watcher);
+        self.await_delivery(watcher);
         self.advance(ctx);
     }
 }
@@ -377,7 +403,7 @@ impl Handler<Read> for Sync {
             } => {
                 self.take_out_compacted();
                 let handouts = self.catch_up.absorb_pick(&pick, &commits, pick.next);
-                self.hand_out(handouts, ctx);
+                self.hand_out(handouts.into(), ctx);
             }
             Read::PrevFilled {
                 handouts,
@@ -398,12 +424,17 @@ impl Handler<Read> for Sync {
                 handouts,
                 read: Err(error),
             } => {
+                self.read_failed(&error);
                 if matches!(error, ReadError::Busy) {
-                    // Their positions already stand behind the events, so these have to be delivered, and in full.
-                    self.hand_out(handouts.into(), ctx);
-                } else {
-                    self.read_failed(&error);
+                    // Their positions already stand behind the events, so these have to be delivered, and in full. Not
+                    // at once, which would be asking again and again without end, but with the next message.
+                    self.unfilled = handouts;
+                    return;
                 }
+            }
+            Read::Lost => {
+                log::error!("a read of history died, and the streams that need it end");
+                self.end_all();
             }
         }
         self.advance(ctx);
@@ -414,9 +445,20 @@ impl Handler<SyncTick> for Sync {
     type Result = ();
 
     fn handle(&mut self, _tick: SyncTick, ctx: &mut Self::Context) {
-        if self.worker.is_past(self.epoch) {
-            return ctx.stop();
-        }
         self.advance(ctx);
     }
+}
+
+impl Handler<Retire> for Sync {
+    type Result = ();
+
+    fn handle(&mut self, _retire: Retire, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}
+
+/// As if a reader had died with an answer in its hands.
+#[cfg(test)]
+pub(crate) fn lose_an_answer_for_test(sync: Addr<Sync>) {
+    drop(Answer(Some(sync)));
 }

@@ -4,7 +4,7 @@
 //! owed. It never tries in a loop: its tick is only a net, and it reads nothing.
 
 use super::delivery::Sent;
-use super::protocol::{Drained, Inspect, Inspection, Role, Roomy, Stalled};
+use super::protocol::{Drained, Inspect, Inspection, Retire, Role, Roomy, Stalled};
 use super::stream::{Link, StreamId};
 use super::supervision::{Tripwire, Worker};
 use crate::watch::{Entry, Owed, Victims, WatcherId};
@@ -20,8 +20,6 @@ pub(crate) struct VictimRetry {
     looked: Option<WatcherId>,
     /// The worker that this belongs to.
     worker: Arc<Worker>,
-    /// Which incarnation of the worker's watch side this is.
-    epoch: u64,
     /// Reports a death that nobody asked for.
     tripwire: Tripwire,
 }
@@ -40,7 +38,6 @@ impl VictimRetry {
             victims,
             looked: None,
             worker,
-            epoch,
             tripwire,
         }
     }
@@ -72,6 +69,18 @@ impl VictimRetry {
         if !entries.is_empty() {
             self.worker.tell_group(Drained { entries });
         }
+    }
+
+    /// True when a try would only send a victim that pins nothing round by history, to be refused again (V2): what it
+    /// waits for is on its way still, and tells when it arrives.
+    fn will_be_told(&self, watcher: WatcherId) -> bool {
+        self.victims.get(watcher).is_some_and(|victim| {
+            let link = &victim.entry.link;
+            matches!(victim.owed, Owed::Nothing)
+                && !link.is_gone()
+                && link.shared.is_wanted()
+                && link.shared.stream.in_flight() > 0
+        })
     }
 
     /// The victims of a stream, first come first served.
@@ -145,17 +154,23 @@ impl Handler<Inspect> for VictimRetry {
 impl Handler<RetryTick> for VictimRetry {
     type Result = ();
 
-    fn handle(&mut self, _tick: RetryTick, ctx: &mut Self::Context) {
-        if self.worker.is_past(self.epoch) {
-            return ctx.stop();
-        }
+    fn handle(&mut self, _tick: RetryTick, _ctx: &mut Self::Context) {
         let slice = self.worker.limits().entries_per_slice_max.max(1);
-        let watchers = self.victims.ids_after(self.looked, slice);
+        let mut watchers = self.victims.ids_after(self.looked, slice);
         self.looked = if watchers.len() < slice {
             None
         } else {
             watchers.last().copied()
         };
+        watchers.retain(|watcher| !self.will_be_told(*watcher));
         self.retry_all(watchers);
+    }
+}
+
+impl Handler<Retire> for VictimRetry {
+    type Result = ();
+
+    fn handle(&mut self, _retire: Retire, ctx: &mut Self::Context) {
+        ctx.stop();
     }
 }

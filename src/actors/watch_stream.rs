@@ -3,11 +3,11 @@
 //! It decides ids and refuses what cannot be watched; it never decides what a watcher is sent. Every outcome goes
 //! through the stream's outbox, so that nothing overtakes anything.
 
-use super::outbox::{Outbox, OutboxReader, StreamItem, WatchRejection};
+use super::outbox::{Outbox, OutboxReader, StreamEnd, StreamItem, WatchRejection};
 use super::protocol::{Register, RequestProgress, ToWatcher};
 use super::slim_context::SlimContext;
 use super::stream::{Link, LinkState, LiveWatch, StreamId, StreamState};
-use super::supervision::Worker;
+use super::supervision::{WATCH_SIDE_FAILED, Worker};
 use super::watcher::Watcher;
 use crate::model::{EventFilters, KeyRange, Revision, WatchClass, WatchId};
 use crate::watch::{Entry, WatcherId};
@@ -158,7 +158,8 @@ impl WatchStream {
         let address = recipient.downgrade();
         let start = create.start();
         let live = LiveWatch {
-            shared: Arc::clone(&shared),
+            watcher: id,
+            shared: Arc::downgrade(&shared),
             start: start.unwrap_or_default(),
             address,
         };
@@ -176,11 +177,18 @@ impl WatchStream {
     }
 
     async fn register(&self, registration: Register) {
-        let Some(side) = self.stream.worker.watch_side() else {
+        if let Some(side) = self.stream.worker.watch_side()
+            && side.group.send(registration).await.is_ok()
+        {
             return;
-        };
-        // A group that dies meanwhile takes the stream with it, and says so there.
-        let _ = side.group.send(registration).await;
+        }
+        self.nobody_answers();
+    }
+
+    /// The group is dead and the next one has not started, or the engine stops: a client that waits for an answer shall
+    /// come back (P6). Supervision may have ended the streams before this one asked.
+    fn nobody_answers(&self) {
+        self.stream.end(StreamEnd::Unavailable(WATCH_SIDE_FAILED));
     }
 
     /// Cancels a watch; returns when the outcome is in the outbox. An unknown id is passed over in silence, as in etcd.
@@ -191,7 +199,9 @@ impl WatchStream {
         let Some(watcher) = live.address.upgrade() else {
             return;
         };
-        live.shared.cancelled.store(true, Ordering::Release);
+        if let Some(shared) = live.shared.upgrade() {
+            shared.cancelled.store(true, Ordering::Release);
+        }
         self.stream.cancellation.notify_waiters();
         // A watcher that has just stopped by itself has said why.
         let _ = watcher.send(ToWatcher::Cancelled).await;
@@ -199,12 +209,13 @@ impl WatchStream {
 
     /// Asks how far the whole stream has come.
     pub async fn request_progress(&mut self) {
-        let Some(side) = self.stream.worker.watch_side() else {
-            return;
-        };
-        let request = RequestProgress {
-            stream: Arc::clone(&self.stream),
-        };
-        let _ = side.group.send(request).await;
+        let stream = Arc::clone(&self.stream);
+        if let Some(side) = stream.worker.watch_side() {
+            let request = RequestProgress { stream };
+            if side.group.send(request).await.is_ok() {
+                return;
+            }
+        }
+        self.nobody_answers();
     }
 }

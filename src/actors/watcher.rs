@@ -108,7 +108,7 @@ impl Actor for Watcher {
         let mut watches = stream.watches();
         if watches
             .get(&self.shared.watch_id)
-            .is_some_and(|live| live.shared.watcher == self.shared.watcher)
+            .is_some_and(|live| live.watcher == self.shared.watcher)
         {
             watches.remove(&self.shared.watch_id);
         }
@@ -125,14 +125,25 @@ impl Handler<ToWatcher> for Watcher {
     fn handle(&mut self, message: ToWatcher, ctx: &mut Self::Context) {
         let watch_id = self.shared.watch_id;
         match message {
-            ToWatcher::Created { revision } => {
-                self.outbox.push(StreamItem::Created { watch_id, revision })
+            // Its guard is dropped with the message, at the end: the message has arrived when it is in the outbox.
+            ToWatcher::Created {
+                revision,
+                in_flight: _guard,
+            } => {
+                self.outbox.push(StreamItem::Created { watch_id, revision });
             }
             ToWatcher::Events(delivery) => self.events(delivery, ctx),
-            ToWatcher::Progress { revision } => self
-                .outbox
-                .push(StreamItem::Progress { watch_id, revision }),
-            ToWatcher::Compacted { compact_revision } => {
+            ToWatcher::Progress {
+                revision,
+                in_flight: _guard,
+            } => {
+                self.outbox
+                    .push(StreamItem::Progress { watch_id, revision });
+            }
+            ToWatcher::Compacted {
+                compact_revision,
+                in_flight: _guard,
+            } => {
                 // After a cancel the client waits for `canceled`, and that message is on its way.
                 if !self.is_cancelled() {
                     self.outbox.push(StreamItem::Compacted {

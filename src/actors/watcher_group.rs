@@ -8,12 +8,13 @@ use super::delivery::Sent;
 use super::progress::Progress;
 use super::protocol::{
     CaughtUp, Committed, Drained, Forget, Inspect, Inspection, Lagging, Later, Quiet, Register,
-    RequestProgress, Role, Stalled, ToWatcher,
+    RequestProgress, Retire, Role, Stalled,
 };
 use super::stream::{Link, StreamState};
 use super::supervision::{Tripwire, Worker};
+use super::turn::{Leaving, Turn};
 use crate::model::{Commit, Revision};
-use crate::watch::{Batch, Entry, Match, Owed, RingRead, Roster, Visit, cut, select};
+use crate::watch::{Batch, Entry, Owed, RingRead, Roster, cut, select};
 use actix::prelude::*;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -35,25 +36,12 @@ pub(crate) struct WatcherGroup {
     orders: VecDeque<Order>,
     /// Progress requests, and the watchers that are held back for them.
     progress: Progress,
+    /// The revision at which pending progress was last tried.
+    progress_tried: Revision,
     /// The worker that this group belongs to.
     worker: Arc<Worker>,
-    /// Which incarnation of the worker's watch side this is.
-    epoch: u64,
     /// Reports a death that nobody asked for.
     tripwire: Tripwire,
-}
-
-/// The deliveries of one stretch of the ring.
-#[derive(Debug)]
-struct Turn {
-    /// The revision before the turn.
-    before: Revision,
-    /// The revision after it.
-    after: Revision,
-    /// What is left to deliver.
-    matches: VecDeque<Match>,
-    /// How far the first of them has been visited.
-    cursor: usize,
 }
 
 /// An order that waits until the group is level.
@@ -61,14 +49,6 @@ struct Turn {
 enum Order {
     Register(Register, Later<Revision>),
     Progress(Arc<StreamState>, Later<()>),
-}
-
-/// Why an entry leaves the roster in a turn.
-enum Leaving {
-    Stalled(Owed),
-    Lagging,
-    Held,
-    Gone,
 }
 
 /// Tell quiet watchers how far they have come. Sent to itself.
@@ -88,8 +68,8 @@ impl WatcherGroup {
             returning: VecDeque::new(),
             orders: VecDeque::new(),
             progress: Progress::default(),
+            progress_tried: revision,
             worker,
-            epoch,
             tripwire,
         }
     }
@@ -124,6 +104,11 @@ impl WatcherGroup {
         if self.revision() < self.goal && self.begin_turn() {
             return true;
         }
+        if self.revision() != self.progress_tried {
+            // A start may have been reached though nothing was delivered that would tell of it.
+            self.progress_tried = self.revision();
+            self.try_all_progress();
+        }
         while let Some(order) = self.orders.pop_front() {
             match order {
                 Order::Register(register, reply) => self.register(register, reply),
@@ -141,9 +126,7 @@ impl WatcherGroup {
     fn begin_turn(&mut self) -> bool {
         let limits = self.worker.limits().batch;
         // Between two turns everything delivered before has usually arrived, so now progress has its best chance.
-        for stream in self.progress.waiting() {
-            self.try_progress(&stream);
-        }
+        self.try_all_progress();
         let ring = &self.worker.shared.ring;
         match ring.read(
             self.revision(),
@@ -163,12 +146,7 @@ impl WatcherGroup {
             .last()
             .map_or(self.revision(), |commit| commit.revision);
         let matches = self.roster.matching(commits, &self.worker.limits().batch);
-        self.turn = Some(Turn {
-            before: self.revision(),
-            after,
-            matches: matches.into(),
-            cursor: 0,
-        });
+        self.turn = Some(Turn::new(self.revision(), after, matches));
     }
 
     /// The ring has lost what comes next: everyone reads it from history (W5).
@@ -195,45 +173,9 @@ impl WatcherGroup {
     /// Delivers to so many entries; the last slice ends the turn.
     fn deliver_slice(&mut self) {
         let Some(turn) = &mut self.turn else { return };
-        let mut budget = self.worker.limits().entries_per_slice_max.max(1);
-        let mut leaving = Vec::new();
-        while budget > 0 {
-            let Some(matched) = turn.matches.front() else {
-                break;
-            };
-            let (from, left) = (
-                turn.cursor,
-                self.roster
-                    .class_len(matched.class)
-                    .saturating_sub(turn.cursor),
-            );
-            if left == 0 {
-                turn.matches.pop_front();
-                turn.cursor = 0;
-                continue;
-            }
-            let (before, after) = (turn.before, turn.after);
-            let share = from + left;
-            let slice = budget.min(left);
-            let mut reasons = Vec::new();
-            let taken =
-                self.roster.visit(
-                    matched.class,
-                    &mut turn.cursor,
-                    slice,
-                    |entry| match deliver_turn(entry, matched, (before, after), share) {
-                        None => Visit::Keep,
-                        Some(reason) => {
-                            reasons.push(reason);
-                            Visit::Take
-                        }
-                    },
-                );
-            budget -= slice;
-            leaving.extend(taken.into_iter().zip(reasons));
-        }
-        if turn.matches.is_empty() {
-            let after = turn.after;
+        let entries_max = self.worker.limits().entries_per_slice_max;
+        let leaving = turn.deliver_slice(&mut self.roster, entries_max);
+        if let Some(after) = turn.end() {
             self.turn = None;
             self.arrive(after);
         }
@@ -348,11 +290,10 @@ impl WatcherGroup {
     fn register(&mut self, register: Register, reply: Later<Revision>) {
         let Register { mut entry, start } = register;
         let revision = self.revision();
-        if entry.link.try_tell(ToWatcher::Created { revision }) == Sent::Gone
-            || entry.link.is_gone()
-        {
+        if entry.link.is_gone() {
             return reply.reply(revision);
         }
+        entry.link.tell_created(revision);
         if entry.link.shared.progress_notify {
             self.progress.notify(entry.id, &entry.link.shared);
         }
@@ -374,10 +315,25 @@ impl WatcherGroup {
         }
     }
 
+    fn try_all_progress(&mut self) {
+        for stream in self.progress.waiting() {
+            self.try_progress(&stream);
+        }
+    }
+
     fn order(&mut self, order: Order, ctx: &mut Context<Self>) {
         self.orders.push_back(order);
         self.look_at_the_ring();
         self.advance(ctx);
+    }
+
+    /// Clears the flag before the ring is read: a commit after this tells again (W2). The swap sees what Store did before
+    /// it set the flag.
+    fn hear_of_commits(&mut self) {
+        self.worker
+            .committed_in_flight
+            .swap(false, Ordering::SeqCst);
+        self.look_at_the_ring();
     }
 
     fn look_at_the_ring(&mut self) {
@@ -385,50 +341,14 @@ impl WatcherGroup {
     }
 }
 
-/// Delivers what a turn has for one entry; a reason when the entry has to leave the roster.
-fn deliver_turn(
-    entry: &mut Entry<Link>,
-    matched: &Match,
-    (before, after): (Revision, Revision),
-    share: usize,
-) -> Option<Leaving> {
-    let cursor = entry.cursor(before);
-    if cursor > after {
-        return None;
-    }
-    if entry.link.shared.stream.held.load(Ordering::Acquire) {
-        return Some(Leaving::Held);
-    }
-    if !matched.prev_missing.is_empty() {
-        return Some(Leaving::Lagging);
-    }
-    let last = matched.batches.len().saturating_sub(1);
-    for (index, batch) in matched.batches.iter().enumerate() {
-        let Some(batch) = batch.since(cursor) else {
-            continue;
-        };
-        match entry.link.deliver(&batch, share) {
-            Sent::Sent => {}
-            Sent::Gone => return Some(Leaving::Gone),
-            Sent::Full => {
-                entry.next_revision = if index == last {
-                    after.next()
-                } else {
-                    batch.last().next()
-                };
-                return Some(Leaving::Stalled(Owed::Events(batch)));
-            }
-        }
-    }
-    None
-}
-
 impl Actor for WatcherGroup {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        // Whoever was told of commits while there was no group has told nobody.
-        self.look_at_the_ring();
+        // Whoever was told of commits while there was no group has told nobody, and it would never be told again: the
+        // wake-up counts as in flight.
+        self.hear_of_commits();
+        self.advance(ctx);
         let interval = self.worker.limits().progress_notify_interval;
         ctx.run_interval(interval, |_, ctx| ctx.notify(ProgressTick));
     }
@@ -444,11 +364,7 @@ impl Handler<Committed> for WatcherGroup {
     type Result = ();
 
     fn handle(&mut self, _committed: Committed, ctx: &mut Self::Context) {
-        // Cleared before the ring is read: a commit after this tells again (W2).
-        self.worker
-            .committed_in_flight
-            .store(false, Ordering::SeqCst);
-        self.look_at_the_ring();
+        self.hear_of_commits();
         self.advance(ctx);
     }
 }
@@ -494,20 +410,24 @@ impl Handler<Drained> for WatcherGroup {
 impl Handler<Forget> for WatcherGroup {
     type Result = ();
 
-    fn handle(&mut self, forget: Forget, _ctx: &mut Self::Context) {
+    fn handle(&mut self, forget: Forget, ctx: &mut Self::Context) {
         match forget {
             Forget::Watcher(watcher) => {
-                drop(self.roster.remove(watcher));
-                self.progress.forget_watcher(watcher);
+                let held = self.progress.forget_watcher(watcher);
+                if let Some(entry) = self.roster.remove(watcher).or(held) {
+                    // Its start may have been in the way of the stream's progress.
+                    self.try_progress(&entry.link.shared.stream);
+                    self.advance(ctx);
+                }
             }
             Forget::Stream(stream) => {
                 self.worker.forget(stream.id);
+                drop(self.progress.forget_stream(&stream));
                 let watchers = std::mem::take(&mut *stream.watches());
                 for live in watchers.into_values() {
-                    drop(self.roster.remove(live.shared.watcher));
-                    self.progress.forget_watcher(live.shared.watcher);
+                    drop(self.roster.remove(live.watcher));
+                    self.progress.forget_notified(live.watcher);
                 }
-                self.progress.forget_stream(&stream);
             }
         }
     }
@@ -538,11 +458,16 @@ impl Handler<Inspect> for WatcherGroup {
 impl Handler<ProgressTick> for WatcherGroup {
     type Result = ();
 
-    fn handle(&mut self, _tick: ProgressTick, ctx: &mut Self::Context) {
-        if self.worker.is_past(self.epoch) {
-            return ctx.stop();
-        }
+    fn handle(&mut self, _tick: ProgressTick, _ctx: &mut Self::Context) {
         let (roster, revision) = (&self.roster, self.revision());
         self.progress.tick(revision, |watcher| roster.get(watcher));
+    }
+}
+
+impl Handler<Retire> for WatcherGroup {
+    type Result = ();
+
+    fn handle(&mut self, _retire: Retire, ctx: &mut Self::Context) {
+        ctx.stop();
     }
 }

@@ -201,3 +201,154 @@ fn joined(mut spans: Vec<Span>) -> Vec<Span> {
     }
     done
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Compare, CompareResult, CompareTarget, DeleteRange};
+    use super::*;
+
+    fn put(key: &'static str) -> Op {
+        Op::Put(Put {
+            key: key.into(),
+            ..Put::default()
+        })
+    }
+
+    fn delete(key: &'static str, end: &'static str) -> Op {
+        Op::Delete(DeleteRange {
+            range: KeyRange::from_wire(key.into(), end.into()),
+            prev_kv: false,
+        })
+    }
+
+    fn range(key: &'static str) -> Op {
+        Op::Range(RangeQuery::latest(KeyRange::single(key)))
+    }
+
+    fn nested(success: Vec<Op>, failure: Vec<Op>) -> Op {
+        Op::Txn(Txn {
+            success,
+            failure,
+            ..Txn::default()
+        })
+    }
+
+    fn check(success: Vec<Op>) -> Result<(), Refusal> {
+        let txn = Txn {
+            success,
+            ..Txn::default()
+        };
+        Write::Txn(txn).check(WriteLimits { txn_ops_max: 4 })
+    }
+
+    #[test]
+    fn empty_keys_are_refused_wherever_they_stand() {
+        let limits = WriteLimits::default();
+        let empty = Err(Refusal::EmptyKey);
+        assert_eq!(Write::Put(Put::default()).check(limits), empty);
+        let unnamed = KeyRange::from_wire("".into(), "\0".into());
+        assert_eq!(RangeQuery::latest(unnamed).check(), empty);
+        for op in [
+            put(""),
+            delete("", "\0"),
+            range(""),
+            nested(vec![], vec![put("")]),
+        ] {
+            assert_eq!(check(vec![put("a"), op]), empty);
+        }
+        let compare = Compare {
+            range: KeyRange::single(""),
+            target: CompareTarget::Version(0),
+            result: CompareResult::Equal,
+        };
+        let txn = Txn {
+            compares: vec![compare],
+            ..Txn::default()
+        };
+        assert_eq!(Write::Txn(txn).check(limits), empty);
+    }
+
+    #[test]
+    fn put_that_keeps_and_gives_is_refused() {
+        let keep = Put {
+            key: "a".into(),
+            ignore_value: true,
+            ignore_lease: true,
+            ..Put::default()
+        };
+        let value = Put {
+            value: "1".into(),
+            ..keep.clone()
+        };
+        let lease = Put {
+            lease: LeaseId(1),
+            ..keep.clone()
+        };
+        let check = |put: Put| Write::Put(put).check(WriteLimits::default());
+        assert_eq!(check(keep), Ok(()));
+        assert_eq!(check(value), Err(Refusal::ValueProvided));
+        assert_eq!(check(lease), Err(Refusal::LeaseProvided));
+    }
+
+    #[test]
+    fn nested_transaction_has_what_its_parent_leaves() {
+        let reads = |count: usize| (0..count).map(|_| range("a")).collect::<Vec<_>>();
+        let many = Err(Refusal::TooManyOperations { max: 4 });
+        assert_eq!(check(reads(4)), Ok(()));
+        assert_eq!(check(reads(5)), many);
+        assert_eq!(check(vec![nested(reads(3), vec![])]), Ok(()));
+        assert_eq!(check(vec![nested(vec![], reads(4))]), many);
+        assert_eq!(
+            check(vec![nested(vec![nested(reads(3), vec![])], vec![])]),
+            many
+        );
+        let write = Write::Put(Put::default());
+        assert!(write.puts() && !Write::Txn(Txn::default()).puts());
+    }
+
+    #[test]
+    fn key_may_be_changed_by_one_operation_only() {
+        let twice: [Vec<Op>; 12] = [
+            vec![put("a"), put("a")],
+            vec![put("b"), delete("a", "c")],
+            vec![delete("b", ""), put("b")],
+            vec![put("z"), delete("a", "\0")],
+            vec![delete("a", "c"), delete("b", "d"), put("c")],
+            vec![put("a"), nested(vec![put("a")], vec![])],
+            vec![delete("a", "c"), nested(vec![], vec![put("b")])],
+            vec![nested(vec![delete("a", "c")], vec![]), put("b")],
+            vec![
+                nested(vec![put("a")], vec![]),
+                nested(vec![], vec![put("a")]),
+            ],
+            vec![
+                nested(vec![delete("a", "")], vec![]),
+                nested(vec![put("a")], vec![]),
+            ],
+            vec![
+                nested(vec![put("a")], vec![]),
+                nested(vec![delete("a", "")], vec![]),
+            ],
+            vec![nested(vec![put("x"), put("x")], vec![])],
+        ];
+        for ops in twice {
+            assert_eq!(check(ops.clone()), Err(Refusal::DuplicateKey), "{ops:?}");
+        }
+        let once: [Vec<Op>; 7] = [
+            vec![put("a"), put("b"), range("a")],
+            vec![put("c"), delete("a", "c"), delete("d", "")],
+            vec![delete("a", "c"), delete("b", "\0")],
+            vec![put("a"), delete("b", "a")],
+            vec![nested(vec![put("a")], vec![put("a")])],
+            vec![nested(vec![put("a")], vec![delete("a", "c")]), put("c")],
+            vec![
+                delete("a", "b"),
+                put("b"),
+                nested(vec![delete("b\0", "c")], vec![]),
+            ],
+        ];
+        for ops in once {
+            assert_eq!(check(ops.clone()), Ok(()), "{ops:?}");
+        }
+    }
+}

@@ -183,3 +183,6 @@ impl<'a> Iterator for Keys<'a> {
         Some((key, slots.as_slice()))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,16 +30,26 @@ struct State {
     free_bytes: u64,
 }
 
+/// Something to do before the next read.
+type Hook = Box<dyn FnOnce() + Send>;
+
 /// A disk in memory.
-#[derive(Clone, Debug)]
-pub(crate) struct MemoryDisk(Arc<Mutex<State>>);
+#[derive(Clone)]
+pub(crate) struct MemoryDisk(Arc<Mutex<State>>, Arc<Mutex<Option<Hook>>>);
+
+impl std::fmt::Debug for MemoryDisk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MemoryDisk")
+    }
+}
 
 impl Default for MemoryDisk {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(State {
+        let state = State {
             free_bytes: u64::MAX,
             ..State::default()
-        })))
+        };
+        Self(Arc::new(Mutex::new(state)), Arc::default())
     }
 }
 
@@ -56,6 +66,18 @@ impl MemoryDisk {
     /// Lets this many more writing calls succeed; every later one fails.
     pub(crate) fn fail_after(&self, calls: usize) {
         self.0.lock().unwrap().calls_left = Some(calls);
+    }
+
+    /// Does this when the disk is read next, before it answers.
+    pub(crate) fn on_next_read(&self, hook: impl FnOnce() + Send + 'static) {
+        *self.1.lock().unwrap() = Some(Box::new(hook));
+    }
+
+    fn before_read(&self) {
+        let hook = self.1.lock().unwrap().take();
+        if let Some(hook) = hook {
+            hook();
+        }
     }
 
     pub(crate) fn set_free_bytes(&self, free_bytes: u64) {
@@ -146,11 +168,13 @@ impl Database for MemoryDisk {
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Stored>, StorageError> {
+        self.before_read();
         let state = self.0.lock().unwrap();
         Ok(state.live.get(key).map(|value| Stored::from(&value[..])))
     }
 
     fn scan(&self, from: &[u8], until: &[u8]) -> Scan<'_> {
+        self.before_read();
         let state = self.0.lock().unwrap();
         let range = state.live.range(from.to_vec()..until.to_vec());
         let pair = |(key, value): (&Vec<u8>, &Vec<u8>)| {
@@ -200,7 +224,6 @@ pub(crate) fn small() -> StorageLimits {
         page_cache_bytes_max: 8 << 20,
         value_cache_bytes_max: 1 << 20,
         history_cache_bytes_max: 1 << 20,
-        lock_wait_ms_max: 0,
         ..StorageLimits::default()
     }
 }
@@ -349,6 +372,23 @@ pub(crate) fn refusal<T: std::fmt::Debug>(result: Result<T, ReadError>) -> Refus
 pub(crate) fn write_refusal(result: Result<WriteAnswer, ApplyError>) -> Refusal {
     match result.unwrap_err() {
         ApplyError::Refused(refusal) => refusal,
-        other => panic!("not a refusal: {other}"),
+        ApplyError::Failed(error) => panic!("not a refusal: {error}"),
     }
+}
+
+/// Keys a to e: c is the newest, a has three versions, and the values run against the keys.
+pub(crate) fn five() -> Store {
+    let mut store = Store::new(tiny());
+    for (key, value) in [
+        ("a", "9"),
+        ("b", "8"),
+        ("d", "6"),
+        ("e", "5"),
+        ("a", "9"),
+        ("a", "9"),
+    ] {
+        store.put(key, value);
+    }
+    store.put("c", "7");
+    store
 }

@@ -37,6 +37,7 @@ fn w1_a_worker_is_told_once_however_many_groups_it_sleeps_through() {
     run(|| async {
         let test = TestEngine::start(EngineLimits::default()).await;
         let worker = test.worker();
+        settle().await;
         // As if a wake-up were on its way all the time: nothing more is sent.
         worker.committed_in_flight.store(true, Ordering::SeqCst);
         test.put("a", "1").await;

@@ -8,7 +8,7 @@ use crate::actors::watcher::Watcher;
 use crate::actors::watcher_group::WatcherGroup;
 use crate::actors::{EngineError, EngineLimits, StreamEnd};
 use crate::model::KeyRange;
-use actix::{Actor, Handler, Message};
+use actix::{Handler, Message};
 
 /// Kills the actor that handles it.
 #[derive(Message)]
@@ -72,7 +72,7 @@ fn p6_a_dead_watcher_group_ends_its_streams_and_starts_again_empty() {
                 .watch_side()
                 .expect("a side")
                 .group
-                .do_send(Poison)
+                .do_send(Poison);
         })
     });
 }
@@ -85,7 +85,7 @@ fn p6_a_dead_sync_ends_the_streams_and_starts_again_empty() {
                 .watch_side()
                 .expect("a side")
                 .sync
-                .do_send(Poison)
+                .do_send(Poison);
         })
     });
 }
@@ -98,7 +98,7 @@ fn p6_a_dead_victim_retry_ends_the_streams_and_starts_again_empty() {
                 .watch_side()
                 .expect("a side")
                 .victim_retry
-                .do_send(Poison)
+                .do_send(Poison);
         })
     });
 }
@@ -142,7 +142,8 @@ impl TestStream {
             .cloned()
             .expect("a live watch");
         let outbox = std::sync::Arc::clone(self.control.outbox());
-        let twin = Watcher::new(false, live.shared, outbox);
+        let shared = live.shared.upgrade().expect("a live watcher");
+        let twin = Watcher::new(false, shared, outbox);
         let address = crate::actors::slim_context::SlimContext::start(twin, 1);
         address.do_send(Poison);
     }

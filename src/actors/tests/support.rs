@@ -2,7 +2,7 @@
 
 use crate::actors::outbox::{Next, OutboxReader, StreamItem};
 use crate::actors::protocol::ToWatcher;
-use crate::actors::stream::{LinkState, StreamState};
+use crate::actors::stream::{InFlight, LinkState, StreamState};
 use crate::actors::supervision::Worker;
 use crate::actors::watch_stream::{WatchCreate, WatchStream};
 use crate::actors::{Engine, EngineConfig, EngineLimits, Inspection, Placement, Watch};
@@ -125,25 +125,12 @@ impl TestEngine {
 
     /// An actor of the application's own that watches.
     pub(super) async fn watch(&self, spec: WatchSpec, capacity: usize) -> TestWatch {
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let (gate, open) = watch::channel(true);
-        let actor = Taker {
-            seen: Arc::clone(&seen),
-            open,
-            capacity,
-        };
-        let actor = actor.start();
-        let watch = self
-            .engine
-            .watch(spec, actor.clone().recipient())
-            .await
-            .expect("a watch");
-        TestWatch {
-            seen,
-            gate,
-            watch,
-            _actor: actor,
-        }
+        TestWatch::start(&self.engine, spec, capacity, false).await
+    }
+
+    /// The same, by an actor that is busy with something else when it is registered.
+    pub(super) async fn watch_while_busy(&self, spec: WatchSpec, capacity: usize) -> TestWatch {
+        TestWatch::start(&self.engine, spec, capacity, true).await
     }
 
     /// A stream whose outbox is read by hand.
@@ -250,12 +237,14 @@ impl Handler<ToWatcher> for Taker {
 
     fn handle(&mut self, message: ToWatcher, ctx: &mut Self::Context) {
         let got = match &message {
-            ToWatcher::Created { revision } => Got::Created(revision.0),
+            ToWatcher::Created { revision, .. } => Got::Created(revision.0),
             ToWatcher::Events(delivery) => {
                 Got::Events(seen_of(delivery.batch.events(), delivery.batch.with_prev()))
             }
-            ToWatcher::Progress { revision } => Got::Progress(revision.0),
-            ToWatcher::Compacted { compact_revision } => Got::Compacted(compact_revision.0),
+            ToWatcher::Progress { revision, .. } => Got::Progress(revision.0),
+            ToWatcher::Compacted {
+                compact_revision, ..
+            } => Got::Compacted(compact_revision.0),
             ToWatcher::Cancelled => Got::Cancelled,
         };
         self.seen.lock().expect("seen").push(got);
@@ -266,6 +255,14 @@ impl Handler<ToWatcher> for Taker {
             drop(message);
         };
         ctx.wait(busy.into_actor(self));
+    }
+}
+
+/// What keeps a taker busy: progress that nobody has promised.
+fn own_message() -> ToWatcher {
+    ToWatcher::Progress {
+        revision: Revision(1),
+        in_flight: InFlight::of_nothing(),
     }
 }
 
@@ -286,6 +283,35 @@ pub(super) struct TestWatch {
 }
 
 impl TestWatch {
+    /// Works on any engine, one on threads of its own included.
+    pub(super) async fn start(
+        engine: &Engine,
+        spec: WatchSpec,
+        capacity: usize,
+        busy: bool,
+    ) -> Self {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (gate, open) = watch::channel(!busy);
+        let actor = Taker {
+            seen: Arc::clone(&seen),
+            open,
+            capacity,
+        };
+        let actor = actor.start();
+        if busy {
+            actor.do_send(own_message());
+            settle().await;
+        }
+        let recipient = actor.clone().recipient();
+        let watch = engine.watch(spec, recipient).await.expect("a watch");
+        Self {
+            seen,
+            gate,
+            watch,
+            _actor: actor,
+        }
+    }
+
     pub(super) fn stall(&self) {
         self.gate.send_replace(false);
     }
@@ -308,13 +334,15 @@ impl TestWatch {
 
     /// What the actors share about it.
     pub(super) fn shared(&self) -> Arc<LinkState> {
-        self.watch.live_for_test().expect("a live watch").shared
+        let live = self.watch.live_for_test().expect("a live watch");
+        live.shared.upgrade().expect("an entry")
     }
 
     /// Puts a message of the test's own in its mailbox.
-    pub(super) fn push(&self, message: ToWatcher) {
+    pub(super) fn push(&self) {
         let live = self.watch.live_for_test().expect("a live watch");
-        live.address.upgrade().expect("an actor").do_send(message);
+        let actor = live.address.upgrade().expect("an actor");
+        actor.do_send(own_message());
     }
 
     pub(super) fn revisions(&self) -> Vec<i64> {
@@ -387,6 +415,15 @@ impl TestStream {
     /// What the actors share about the stream.
     pub(super) fn state(&self) -> Arc<StreamState> {
         self.control.state_for_test()
+    }
+
+    /// Marks a watch as cancelled, as if its watcher had just said so and its `Forget` were on the way.
+    pub(super) fn cancel_without_forget(&self, watch_id: WatchId) {
+        let state = self.state();
+        let live = state.watches().get(&watch_id).cloned();
+        let shared = live.and_then(|live| live.shared.upgrade());
+        let cancelled = &shared.expect("a live watch").cancelled;
+        cancelled.store(true, std::sync::atomic::Ordering::Release);
     }
 
     /// Reads on until nothing more comes.

@@ -139,3 +139,6 @@ fn read_u32(bytes: &[u8], at: usize) -> Option<u32> {
 fn to_u32(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests;
