@@ -24,7 +24,7 @@ pub(crate) async fn run() {
     LocalSet::new()
         .run_until(measure("catch-up", &server))
         .await;
-    server.restart();
+    server.restart().await;
     LocalSet::new()
         .run_until(measure("catch-up after a restart", &server))
         .await;

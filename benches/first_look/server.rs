@@ -35,11 +35,14 @@ impl Server {
     }
 
     /// Stops the server in good order and starts it again on the same data.
-    pub(crate) fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         let pid = self.child.id().to_string();
         let told = Command::new("kill").args(["-TERM", &pid]).status();
         assert!(told.expect("kill").success());
-        self.child.wait().expect("the server ends");
+        // Meanwhile our own ends of its connections have to close.
+        while self.child.try_wait().expect("a child").is_none() {
+            tokio::time::sleep(TICK).await;
+        }
         (self.child, self.address) = spawn(&self.dir);
     }
 
