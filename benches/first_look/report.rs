@@ -2,7 +2,7 @@
 //!
 //! A report has a beginning and an end, so that processor time belongs to what was measured between them.
 
-use crate::server::{Server, load, own_cpu};
+use crate::server::{Server, everyones_cpu, load, own_cpu};
 use std::time::{Duration, Instant};
 
 /// A measurement under way.
@@ -10,6 +10,7 @@ pub(crate) struct Stopwatch {
     begun: Instant,
     server_cpu: Duration,
     own_cpu: Duration,
+    everyones_cpu: Duration,
 }
 
 impl Stopwatch {
@@ -19,6 +20,7 @@ impl Stopwatch {
             begun: Instant::now(),
             server_cpu: server.cpu(),
             own_cpu: own_cpu(),
+            everyones_cpu: everyones_cpu(),
         }
     }
 
@@ -38,15 +40,18 @@ impl Stopwatch {
         let elapsed = self.elapsed();
         let server_cpu = server.cpu() - self.server_cpu;
         let own_cpu = own_cpu() - self.own_cpu;
+        let everyones_cpu = everyones_cpu().saturating_sub(self.everyones_cpu);
+        let others_cpu = everyones_cpu.saturating_sub(server_cpu + own_cpu);
         let share = |cpu: Duration| 100.0 * cpu.as_secs_f64() / elapsed.as_secs_f64();
         println!(
-            "{name}: {} {unit}/s ({count} in {:.2} s){more}; server CPU {:.2} us/{unit}, {:.0} %, client {:.0} %; \
+            "{name}: {} {unit}/s ({count} in {:.2} s){more}; server CPU {:.2} us/{unit}, {:.0} %, client {:.0} %, others {:.0} %; \
              server RSS {:.0} MB; load {}",
             rate(count, elapsed),
             elapsed.as_secs_f64(),
             1e6 * server_cpu.as_secs_f64() / count.max(1) as f64,
             share(server_cpu),
             share(own_cpu),
+            share(others_cpu),
             server.rss_bytes() as f64 / 1e6,
             load(),
         );

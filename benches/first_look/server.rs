@@ -74,6 +74,19 @@ pub(crate) fn own_cpu() -> Duration {
     cpu_of("self")
 }
 
+/// Processor time that everyone on this machine has taken so far, the kernel for its own ends included.
+pub(crate) fn everyones_cpu() -> Duration {
+    let stat = fs::read_to_string("/proc/stat").expect("the kernel counts");
+    let total = stat.lines().next().expect("a line for all processors");
+    // User, nice, system; then, after idle and waiting, interrupts.
+    let fields: Vec<u32> = total
+        .split_whitespace()
+        .skip(1)
+        .map(|ticks| ticks.parse().expect("ticks"))
+        .collect();
+    TICK * (fields[..3].iter().sum::<u32>() + fields[5..7].iter().sum::<u32>())
+}
+
 /// The load of the last minute, to say how quiet it was.
 pub(crate) fn load() -> String {
     let load = fs::read_to_string("/proc/loadavg").expect("the load");
