@@ -17,7 +17,7 @@ const MESSAGE_BYTES: usize = 100;
 
 /// What became of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sent {
+pub(crate) enum Outcome {
     /// It is in the watcher's mailbox.
     Sent,
     /// There is no room; `VictimRetry` will be told when there is.
@@ -30,13 +30,13 @@ impl Link {
     /// Gives the watcher a batch that so many watchers share, so that its bytes are counted once for all of them. On
     /// `Full` the wish to be told is already placed (V1), so the caller has to hand the
     /// entry to `VictimRetry`.
-    pub(crate) fn deliver(&self, batch: &Arc<Batch>, sharers: usize) -> Sent {
+    pub(crate) fn deliver(&self, batch: &Arc<Batch>, sharers: usize) -> Outcome {
         match self.try_deliver(batch, sharers) {
-            Sent::Full => {
+            Outcome::Full => {
                 self.shared.want(WantedBy::VictimRetry);
                 // Once more: room that appeared before the wish was placed would never be told of.
                 let again = self.try_deliver(batch, sharers);
-                if again != Sent::Full {
+                if again != Outcome::Full {
                     self.shared.unwant();
                 }
                 again
@@ -45,22 +45,22 @@ impl Link {
         }
     }
 
-    fn try_deliver(&self, batch: &Arc<Batch>, sharers: usize) -> Sent {
+    fn try_deliver(&self, batch: &Arc<Batch>, sharers: usize) -> Outcome {
         if self.is_gone() {
-            return Sent::Gone;
+            return Outcome::Gone;
         }
         let Some(in_flight) = self
             .shared
             .depart(batch.bytes() / sharers.max(1) + MESSAGE_BYTES)
         else {
-            return Sent::Full;
+            return Outcome::Full;
         };
         let delivery = Delivery {
             batch: Arc::clone(batch),
             in_flight,
         };
         let sent = self.put(ToWatcher::Events(delivery));
-        if sent == Sent::Sent {
+        if sent == Outcome::Sent {
             self.shared.sent_since_tick.store(true, Ordering::Release);
             self.shared.stream.note_told(batch.last());
         }
@@ -79,7 +79,7 @@ impl Link {
     }
 
     /// Tells the watcher how far it has come.
-    pub(crate) fn tell_progress(&self, revision: Revision) -> Sent {
+    pub(crate) fn tell_progress(&self, revision: Revision) -> Outcome {
         self.try_tell(|in_flight| ToWatcher::Progress {
             revision,
             in_flight,
@@ -87,7 +87,7 @@ impl Link {
     }
 
     /// Tells the watcher that what it wants is compacted; same rules as [`Self::deliver`].
-    pub(crate) fn deliver_compacted(&self, compact_revision: Revision) -> Sent {
+    pub(crate) fn deliver_compacted(&self, compact_revision: Revision) -> Outcome {
         let tell = || {
             self.try_tell(|in_flight| ToWatcher::Compacted {
                 compact_revision,
@@ -95,17 +95,17 @@ impl Link {
             })
         };
         let sent = match tell() {
-            Sent::Full => {
+            Outcome::Full => {
                 self.shared.want(WantedBy::VictimRetry);
                 let again = tell();
-                if again != Sent::Full {
+                if again != Outcome::Full {
                     self.shared.unwant();
                 }
                 again
             }
             sent => sent,
         };
-        if sent == Sent::Sent && self.shared.stream.outbox.is_none() {
+        if sent == Outcome::Sent && self.shared.stream.outbox.is_none() {
             // That was the last message, also when the engine stops later. A stream's own watcher leaves by itself.
             self.shared.stream.watches().clear();
         }
@@ -113,18 +113,18 @@ impl Link {
     }
 
     /// Puts one message without events in the watcher's mailbox, if it has room.
-    fn try_tell(&self, message: impl FnOnce(InFlight) -> ToWatcher) -> Sent {
+    fn try_tell(&self, message: impl FnOnce(InFlight) -> ToWatcher) -> Outcome {
         if self.is_gone() {
-            return Sent::Gone;
+            return Outcome::Gone;
         }
         self.put(message(self.shared.depart_without_bytes()))
     }
 
-    fn put(&self, message: ToWatcher) -> Sent {
+    fn put(&self, message: ToWatcher) -> Outcome {
         let (sent, refused) = match self.recipient.try_send(message) {
-            Ok(()) => return Sent::Sent,
-            Err(SendError::Full(refused)) => (Sent::Full, refused),
-            Err(SendError::Closed(refused)) => (Sent::Gone, refused),
+            Ok(()) => return Outcome::Sent,
+            Err(SendError::Full(refused)) => (Outcome::Full, refused),
+            Err(SendError::Closed(refused)) => (Outcome::Gone, refused),
         };
         match refused {
             ToWatcher::Events(Delivery { in_flight, .. })

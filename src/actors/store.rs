@@ -95,7 +95,7 @@ impl Store {
             match writer.apply(&queued.write, want_prev) {
                 Ok(answer) => replies.push((queued, Ok(answer))),
                 Err(ApplyError::Refused(refusal)) => {
-                    replies.push((queued, Err(OrderError::Refused(refusal))))
+                    replies.push((queued, Err(OrderError::Refused(refusal))));
                 }
                 Err(ApplyError::Failed(error)) => {
                     failure = Some(error);

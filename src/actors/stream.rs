@@ -137,18 +137,16 @@ impl StreamState {
     /// Ends the stream: its response body is told how, and whoever holds an entry of it drops it.
     pub(crate) fn end(&self, end: StreamEnd) {
         self.closed.store(true, Ordering::Release);
-        match &self.outbox {
-            Some(outbox) => outbox.end(end),
+        if let Some(outbox) = &self.outbox {
+            outbox.end(end);
+        } else {
             // An application's actor has no stream to see ending, so it is told.
-            None => {
-                let watchers: Vec<_> = self
-                    .watches()
-                    .values()
-                    .filter_map(|live| live.address.upgrade())
-                    .collect();
-                for watcher in watchers {
-                    watcher.do_send(ToWatcher::Cancelled);
-                }
+            let watches = self.watches();
+            let watchers = watches.values().filter_map(|live| live.address.upgrade());
+            let watchers: Vec<_> = watchers.collect();
+            drop(watches);
+            for watcher in watchers {
+                watcher.do_send(ToWatcher::Cancelled);
             }
         }
         self.cancellation.notify_waiters();
