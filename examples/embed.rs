@@ -2,6 +2,8 @@
 //!
 //! `cargo run --example embed`
 
+#![allow(clippy::print_stdout, reason = "an example shows what it sees")]
+
 use actix::prelude::*;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use vigil::{Engine, EngineConfig, KeyRange, Revision, ToWatcher, WatchSpec};

@@ -17,7 +17,8 @@ const MESSAGE_BYTES: usize = 100;
 
 /// What became of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+#[expect(clippy::enum_variant_names, reason = "the three words of the design")]
+pub(crate) enum Sent {
     /// It is in the watcher's mailbox.
     Sent,
     /// There is no room; `VictimRetry` will be told when there is.
@@ -30,13 +31,13 @@ impl Link {
     /// Gives the watcher a batch that so many watchers share, so that its bytes are counted once for all of them. On
     /// `Full` the wish to be told is already placed (V1), so the caller has to hand the
     /// entry to `VictimRetry`.
-    pub(crate) fn deliver(&self, batch: &Arc<Batch>, sharers: usize) -> Outcome {
+    pub(crate) fn deliver(&self, batch: &Arc<Batch>, sharers: usize) -> Sent {
         match self.try_deliver(batch, sharers) {
-            Outcome::Full => {
+            Sent::Full => {
                 self.shared.want(WantedBy::VictimRetry);
                 // Once more: room that appeared before the wish was placed would never be told of.
                 let again = self.try_deliver(batch, sharers);
-                if again != Outcome::Full {
+                if again != Sent::Full {
                     self.shared.unwant();
                 }
                 again
@@ -45,22 +46,22 @@ impl Link {
         }
     }
 
-    fn try_deliver(&self, batch: &Arc<Batch>, sharers: usize) -> Outcome {
+    fn try_deliver(&self, batch: &Arc<Batch>, sharers: usize) -> Sent {
         if self.is_gone() {
-            return Outcome::Gone;
+            return Sent::Gone;
         }
         let Some(in_flight) = self
             .shared
             .depart(batch.bytes() / sharers.max(1) + MESSAGE_BYTES)
         else {
-            return Outcome::Full;
+            return Sent::Full;
         };
         let delivery = Delivery {
             batch: Arc::clone(batch),
             in_flight,
         };
         let sent = self.put(ToWatcher::Events(delivery));
-        if sent == Outcome::Sent {
+        if sent == Sent::Sent {
             self.shared.sent_since_tick.store(true, Ordering::Release);
             self.shared.stream.note_told(batch.last());
         }
@@ -79,7 +80,7 @@ impl Link {
     }
 
     /// Tells the watcher how far it has come.
-    pub(crate) fn tell_progress(&self, revision: Revision) -> Outcome {
+    pub(crate) fn tell_progress(&self, revision: Revision) -> Sent {
         self.try_tell(|in_flight| ToWatcher::Progress {
             revision,
             in_flight,
@@ -87,7 +88,7 @@ impl Link {
     }
 
     /// Tells the watcher that what it wants is compacted; same rules as [`Self::deliver`].
-    pub(crate) fn deliver_compacted(&self, compact_revision: Revision) -> Outcome {
+    pub(crate) fn deliver_compacted(&self, compact_revision: Revision) -> Sent {
         let tell = || {
             self.try_tell(|in_flight| ToWatcher::Compacted {
                 compact_revision,
@@ -95,17 +96,17 @@ impl Link {
             })
         };
         let sent = match tell() {
-            Outcome::Full => {
+            Sent::Full => {
                 self.shared.want(WantedBy::VictimRetry);
                 let again = tell();
-                if again != Outcome::Full {
+                if again != Sent::Full {
                     self.shared.unwant();
                 }
                 again
             }
             sent => sent,
         };
-        if sent == Outcome::Sent && self.shared.stream.outbox.is_none() {
+        if sent == Sent::Sent && self.shared.stream.outbox.is_none() {
             // That was the last message, also when the engine stops later. A stream's own watcher leaves by itself.
             self.shared.stream.watches().clear();
         }
@@ -113,18 +114,18 @@ impl Link {
     }
 
     /// Puts one message without events in the watcher's mailbox, if it has room.
-    fn try_tell(&self, message: impl FnOnce(InFlight) -> ToWatcher) -> Outcome {
+    fn try_tell(&self, message: impl FnOnce(InFlight) -> ToWatcher) -> Sent {
         if self.is_gone() {
-            return Outcome::Gone;
+            return Sent::Gone;
         }
         self.put(message(self.shared.depart_without_bytes()))
     }
 
-    fn put(&self, message: ToWatcher) -> Outcome {
+    fn put(&self, message: ToWatcher) -> Sent {
         let (sent, refused) = match self.recipient.try_send(message) {
-            Ok(()) => return Outcome::Sent,
-            Err(SendError::Full(refused)) => (Outcome::Full, refused),
-            Err(SendError::Closed(refused)) => (Outcome::Gone, refused),
+            Ok(()) => return Sent::Sent,
+            Err(SendError::Full(refused)) => (Sent::Full, refused),
+            Err(SendError::Closed(refused)) => (Sent::Gone, refused),
         };
         match refused {
             ToWatcher::Events(Delivery { in_flight, .. })

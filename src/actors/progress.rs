@@ -3,7 +3,7 @@
 //! Progress R is written only when every event up to R is in the stream's outbox (P2), and it goes through that outbox
 //! itself. Nothing here delivers an event.
 
-use super::delivery::Outcome;
+use super::delivery::Sent;
 use super::outbox::StreamItem;
 use super::stream::{Link, LinkState, StreamId, StreamState};
 use crate::model::{Revision, WatchId};
@@ -188,7 +188,7 @@ fn tell_progress(link: &Link, revision: Revision) {
         write(stream, link.shared.watch_id, revision);
     } else {
         // A full mailbox is no place for progress: the next tick is as good.
-        let _: Outcome = link.tell_progress(revision);
+        let _: Sent = link.tell_progress(revision);
     }
 }
 

@@ -4,7 +4,7 @@
 //! It never delivers beyond what its group has handled (L1), never has more than one delivery outstanding per watcher
 //! (L3), and never waits for the disk: a read comes back as a message. It is woken by events; its tick is only a net.
 
-use super::delivery::Outcome;
+use super::delivery::Sent;
 use super::outbox::StreamEnd;
 use super::protocol::{CaughtUp, Inspect, Inspection, Lagging, Retire, Role, Roomy, Stalled};
 use super::stream::{Link, WantedBy};
@@ -257,13 +257,13 @@ impl Sync {
                     continue;
                 };
                 match link.deliver(&batch, share) {
-                    Outcome::Sent => self.await_delivery(watcher),
-                    Outcome::Full => {
+                    Sent::Sent => self.await_delivery(watcher),
+                    Sent::Full => {
                         let entry = self.catch_up.remove(watcher);
                         victims
                             .extend(entry.map(|entry| (entry, Owed::Events(Arc::clone(&batch)))));
                     }
-                    Outcome::Gone => drop(self.catch_up.remove(watcher)),
+                    Sent::Gone => drop(self.catch_up.remove(watcher)),
                 }
             }
         }
@@ -287,7 +287,7 @@ impl Sync {
     fn tell_compacted(&mut self, compacted: Vec<Entry<Link>>, compact_revision: Revision) {
         let mut victims = Vec::new();
         for entry in compacted {
-            if entry.link.deliver_compacted(compact_revision) == Outcome::Full {
+            if entry.link.deliver_compacted(compact_revision) == Sent::Full {
                 victims.push((entry, Owed::Compacted(compact_revision)));
             }
         }

@@ -3,7 +3,7 @@
 //! A turn delivers to each entry once. Whoever cannot take it, or may not be given it now, leaves the roster with the
 //! reason; where it goes from there is the group's business.
 
-use super::delivery::Outcome;
+use super::delivery::Sent;
 use super::stream::Link;
 use crate::model::Revision;
 use crate::watch::{Entry, Match, Owed, Roster, Visit};
@@ -112,9 +112,9 @@ fn deliver(
             continue;
         };
         match entry.link.deliver(&batch, share) {
-            Outcome::Sent => {}
-            Outcome::Gone => return Some(Leaving::Gone),
-            Outcome::Full => {
+            Sent::Sent => {}
+            Sent::Gone => return Some(Leaving::Gone),
+            Sent::Full => {
                 entry.next_revision = if index == last {
                     after.next()
                 } else {

@@ -3,7 +3,7 @@
 //! It tries again when a watcher says that it has room, and hands it back to the group when it has taken what it was
 //! owed. It never tries in a loop: its tick is only a net, and it reads nothing.
 
-use super::delivery::Outcome;
+use super::delivery::Sent;
 use super::protocol::{Drained, Inspect, Inspection, Retire, Role, Roomy, Stalled};
 use super::stream::{Link, StreamId};
 use super::supervision::{Tripwire, Worker};
@@ -49,15 +49,15 @@ impl VictimRetry {
         let sent = match &victim.owed {
             Owed::Events(batch) => link.deliver(batch, 1),
             Owed::Compacted(compact_revision) => link.deliver_compacted(*compact_revision),
-            Owed::Nothing if link.is_gone() => Outcome::Gone,
-            Owed::Nothing => Outcome::Sent,
+            Owed::Nothing if link.is_gone() => Sent::Gone,
+            Owed::Nothing => Sent::Sent,
         };
-        if sent == Outcome::Full {
+        if sent == Sent::Full {
             return None;
         }
         let victim = self.victims.take(watcher)?;
         // A compacted watch has ended with that message.
-        let goes_on = sent == Outcome::Sent && !matches!(victim.owed, Owed::Compacted(_));
+        let goes_on = sent == Sent::Sent && !matches!(victim.owed, Owed::Compacted(_));
         goes_on.then_some(victim.entry)
     }
 

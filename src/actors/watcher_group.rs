@@ -4,7 +4,7 @@
 //! group never waits for a watcher, never asks the store, and never touches the disk; who cannot keep up *moves*, to
 //! `VictimRetry` when its mailbox is full and to Sync when the ring has no more of what it wants.
 
-use super::delivery::Outcome;
+use super::delivery::Sent;
 use super::progress::Progress;
 use super::protocol::{
     CaughtUp, Committed, Drained, Forget, Inspect, Inspection, Lagging, Later, Quiet, Register,
@@ -236,12 +236,12 @@ impl WatcherGroup {
             return self.join(entry);
         };
         match entry.link.deliver(batch, 1) {
-            Outcome::Sent => self.join(entry),
-            Outcome::Full => {
+            Sent::Sent => self.join(entry),
+            Sent::Full => {
                 entry.link.leave_roster();
                 self.send_stalled(vec![(entry, Owed::Events(Arc::clone(batch)))]);
             }
-            Outcome::Gone => {}
+            Sent::Gone => {}
         }
     }
 

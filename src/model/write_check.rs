@@ -246,7 +246,8 @@ mod tests {
         let limits = WriteLimits::default();
         let empty = Err(Refusal::EmptyKey);
         assert_eq!(Write::Put(Put::default()).check(limits), empty);
-        assert_eq!(RangeQuery::latest(KeyRange::everything()).check(), empty);
+        let unnamed = KeyRange::from_wire("".into(), "\0".into());
+        assert_eq!(RangeQuery::latest(unnamed).check(), empty);
         for op in [
             put(""),
             delete("", "\0"),

@@ -214,7 +214,9 @@ fn read(
         match frames.next()? {
             Frame::Keys(keys) => {
                 for (key, slots) in keys {
-                    slots.iter().for_each(|slot| index.keys.push(&key, *slot));
+                    for slot in slots {
+                        index.keys.push(&key, slot);
+                    }
                 }
             }
             Frame::Blocks(blocks) => {

@@ -10,6 +10,7 @@ use super::history::HistoryCache;
 use super::key_index::KeyIndex;
 use super::value_cache::ValueCache;
 use crate::model::Revision;
+use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -32,7 +33,6 @@ pub struct Sizes {
 }
 
 /// The shared state.
-#[derive(Debug)]
 pub(crate) struct Core {
     /// The engine.
     pub db: Arc<dyn Database>,
@@ -50,6 +50,17 @@ pub(crate) struct Core {
     compact_revision: AtomicI64,
     disk_bytes: AtomicU64,
     live_bytes: AtomicU64,
+}
+
+/// Says where the store stands, and never shows its keys.
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core")
+            .field("revision", &self.revision())
+            .field("compact_revision", &self.compact_revision())
+            .field("sizes", &self.sizes())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Core {

@@ -56,11 +56,11 @@ impl Default for StorageLimits {
             stretch_revisions_max: 1024,
             keys_per_lock_max: 4096,
             compaction_keys_per_step: 1024,
-            compaction_blocks_per_step: 64,
+            compaction_blocks_per_step: 16,
             free_space_reserve_bytes: 128 << 20,
             free_space_check_bytes: 16 << 20,
             reader_queue_max: 1024,
-            range_answer_bytes_max: 64 * MIB,
+            range_answer_bytes_max: 512 * MIB,
             lock_wait_ms_max: 5_000,
             checkpoint_revisions: 500_000,
         }

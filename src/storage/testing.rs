@@ -372,6 +372,23 @@ pub(crate) fn refusal<T: std::fmt::Debug>(result: Result<T, ReadError>) -> Refus
 pub(crate) fn write_refusal(result: Result<WriteAnswer, ApplyError>) -> Refusal {
     match result.unwrap_err() {
         ApplyError::Refused(refusal) => refusal,
-        other => panic!("not a refusal: {other}"),
+        ApplyError::Failed(error) => panic!("not a refusal: {error}"),
     }
+}
+
+/// Keys a to e: c is the newest, a has three versions, and the values run against the keys.
+pub(crate) fn five() -> Store {
+    let mut store = Store::new(tiny());
+    for (key, value) in [
+        ("a", "9"),
+        ("b", "8"),
+        ("d", "6"),
+        ("e", "5"),
+        ("a", "9"),
+        ("a", "9"),
+    ] {
+        store.put(key, value);
+    }
+    store.put("c", "7");
+    store
 }

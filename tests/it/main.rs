@@ -1,1 +1,21 @@
 //! Integration tests: a real server, real sockets, one module per capability.
+//!
+//! They speak to servers over gRPC, signals and the command line only, and never look inside one.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and says on stderr what it measured"
+)]
+
+mod clients;
+mod durability;
+mod etcdctl;
+mod limits;
+mod probes;
+mod serve;
+mod slow_stream;
+mod support;
+mod verbs;

@@ -72,7 +72,7 @@ fn p6_a_dead_watcher_group_ends_its_streams_and_starts_again_empty() {
                 .watch_side()
                 .expect("a side")
                 .group
-                .do_send(Poison)
+                .do_send(Poison);
         })
     });
 }
@@ -85,7 +85,7 @@ fn p6_a_dead_sync_ends_the_streams_and_starts_again_empty() {
                 .watch_side()
                 .expect("a side")
                 .sync
-                .do_send(Poison)
+                .do_send(Poison);
         })
     });
 }
@@ -98,7 +98,7 @@ fn p6_a_dead_victim_retry_ends_the_streams_and_starts_again_empty() {
                 .watch_side()
                 .expect("a side")
                 .victim_retry
-                .do_send(Poison)
+                .do_send(Poison);
         })
     });
 }

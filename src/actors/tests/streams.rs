@@ -296,3 +296,17 @@ fn watches_are_limited_per_stream_and_in_all() {
         test.finish().await;
     });
 }
+
+#[test]
+fn b3_an_entry_a_watcher_and_what_they_share_are_small() {
+    use crate::actors::stream::{Link, LinkState};
+    use crate::actors::watcher::Watcher;
+    use crate::watch::Entry;
+    let entry = size_of::<Entry<Link>>();
+    assert!(entry <= 80, "an entry has {entry} bytes");
+    let actor = size_of::<Watcher>() + size_of::<LinkState>();
+    assert!(
+        actor <= 96,
+        "a watcher has {actor} bytes beside its mailbox"
+    );
+}

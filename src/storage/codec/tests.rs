@@ -1,5 +1,12 @@
 //! Every record comes back as it was written, and no bytes make a panic.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "the numbers of a test are small"
+)]
+
 use super::super::database::Stored;
 use super::super::key_index::Slot;
 use super::*;

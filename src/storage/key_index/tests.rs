@@ -1,5 +1,12 @@
 //! The key index against a list of all changes.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "the numbers of a test are small"
+)]
+
 use super::*;
 use crate::model::RangeEnd;
 use proptest::prelude::*;

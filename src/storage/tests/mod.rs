@@ -2,8 +2,16 @@
 //!
 //! Nothing here sleeps or measures time.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "the numbers of a test are small"
+)]
+
 mod compaction;
 mod disk;
+mod late;
 mod random;
 mod reads;
 mod writes;

@@ -112,8 +112,8 @@ fn key_range() -> impl Strategy<Value = KeyRange> {
 
 fn change() -> impl Strategy<Value = Change> {
     let value = prop_oneof![
-        6 => (0..40_usize),
-        1 => (200..700_usize),
+        6 => 0..40_usize,
+        1 => 200..700_usize,
     ];
     let value = (any::<u8>(), value).prop_map(|(byte, len)| Bytes::from(vec![byte; len]));
     prop_oneof![
@@ -323,7 +323,7 @@ fn run(limits: StorageLimits, steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     #[test]
     fn store_answers_like_a_naive_one_through_compactions_and_crashes(
