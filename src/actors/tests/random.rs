@@ -375,7 +375,9 @@ impl Simulation {
         }
         for (stream, log) in &self.streams {
             let live = history.check_stream(&log.creates, &log.responses);
-            live.values().for_each(|watched| history.is_level(watched));
+            for watched in live.values() {
+                history.is_level(watched);
+            }
             live_watches += live.len();
             let state = stream.state();
             assert!(state.is_quiet(), "{state:?}");
@@ -421,6 +423,11 @@ fn pick<'a, T>(chance: &mut Chance, all: &'a mut [T]) -> Option<&'a mut T> {
     all.get_mut(at)
 }
 
+/// `VIGIL_SEED` and `VIGIL_SEEDS` say where to begin and how many to try.
+fn number_from(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).map_or(otherwise, |it| it.parse().expect("a number"))
+}
+
 fn simulate(seed: u64) {
     run(|| async {
         let mut simulation = Simulation::start(seed).await;
@@ -433,8 +440,7 @@ fn simulate(seed: u64) {
 
 #[test]
 fn whatever_happens_every_watcher_sees_exactly_what_it_asked_for() {
-    let seeds: u64 = std::env::var("VIGIL_SEEDS").map_or(8, |it| it.parse().expect("a number"));
-    let first: u64 = std::env::var("VIGIL_SEED").map_or(0, |it| it.parse().expect("a number"));
+    let (first, seeds) = (number_from("VIGIL_SEED", 0), number_from("VIGIL_SEEDS", 30));
     for seed in first..first + seeds {
         println!("seed {seed}");
         simulate(seed);
