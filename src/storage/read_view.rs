@@ -118,7 +118,7 @@ impl ReadView {
     }
 
     /// Which revisions from `from` through `through` touch the range, from the index alone (L4). `Dense` when more than
-    /// `keys_max` keys or `revisions_max` revisions would have to be looked at.
+    /// `keys_max` keys or `revisions_max` revisions would have to be looked at, or when `from` is compacted (L6).
     #[expect(
         clippy::too_many_arguments,
         reason = "five plain numbers, each used once"
@@ -143,6 +143,11 @@ impl ReadView {
             Ok(())
         };
         if walk(&self.core, range, visit).is_err() {
+            return Wanted::Dense;
+        }
+        if from < self.core.compact_revision() {
+            // L6: looked at after reading. The index may have been pruned meanwhile, and what it does not name is no
+            // answer then; a scan is refused.
             return Wanted::Dense;
         }
         revisions.sort_unstable();
