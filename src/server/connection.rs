@@ -20,8 +20,9 @@ use tokio::time::{sleep, timeout};
 
 /// What every HTTP/2 connection opens with.
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// How long to wait for the rest of a first word of which only a part has come.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// How long to wait, at first and at most, for the rest of a first word of which only a part has come.
+const LOOK_AGAIN_MIN: Duration = Duration::from_millis(1);
+const LOOK_AGAIN_MAX: Duration = Duration::from_millis(250);
 /// How many reads of a request are dropped at most before its connection is closed.
 const HTTP1_READS_MAX: usize = 64;
 
@@ -112,6 +113,7 @@ enum FirstWord {
 /// Looks at the first bytes and leaves them where they are.
 async fn first_word(socket: &TcpStream) -> io::Result<FirstWord> {
     let mut buffer = [0; HTTP2_PREFACE.len()];
+    let mut pause = LOOK_AGAIN_MIN;
     loop {
         let count = socket.peek(&mut buffer).await?;
         let word = buffer.get(..count).unwrap_or_default();
@@ -123,7 +125,8 @@ async fn first_word(socket: &TcpStream) -> io::Result<FirstWord> {
             Some(_) => return Ok(FirstWord::Other),
         }
         // Bytes that were only looked at leave the socket readable, so there is nothing to wait for but time.
-        sleep(LOOK_AGAIN).await;
+        sleep(pause).await;
+        pause = (pause * 2).min(LOOK_AGAIN_MAX);
     }
 }
 
