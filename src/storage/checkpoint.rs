@@ -8,7 +8,8 @@
 use super::StorageError;
 use super::codec::{CheckpointHead, CheckpointReader, CheckpointWriter, Frame, Place, block_key};
 use super::core::{Core, Index};
-use super::database::{Database, sync_directory};
+use super::database::Database;
+use super::directory::sync_directory;
 use super::key_index::{Slot, slots_between};
 use crate::model::{KeyRange, Revision};
 use bytes::Bytes;

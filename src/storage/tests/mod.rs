@@ -12,6 +12,7 @@
 mod compaction;
 mod disk;
 mod late;
+mod open;
 mod random;
 mod reads;
 mod writes;
