@@ -9,6 +9,7 @@
     reason = "the numbers of a test are small"
 )]
 
+mod bounds;
 mod compaction;
 mod disk;
 mod late;
