@@ -231,7 +231,7 @@ fn l6_no_revisions_hold_no_events_even_after_a_compaction() {
     let none = wait(|done| {
         store
             .view
-            .commits_at(KeyRange::prefix(""), Vec::new(), done)
+            .commits_at(KeyRange::prefix(""), Vec::new(), done);
     });
     assert!(none.unwrap().is_empty());
 }
