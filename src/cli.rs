@@ -278,7 +278,12 @@ pub struct GetArgs {
     #[command(flatten)]
     pub range: RangeArgs,
     /// The revision to read at; 0 is the latest.
-    #[arg(long, value_name = "REVISION", default_value_t = 0)]
+    #[arg(
+        long,
+        value_name = "REVISION",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
     pub rev: i64,
     /// Print keys without values.
     #[arg(long)]
@@ -287,7 +292,12 @@ pub struct GetArgs {
     #[arg(long)]
     pub count_only: bool,
     /// How many keys at most; 0 is all.
-    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
     pub limit: i64,
     /// In which order.
     #[arg(long, ignore_case = true)]
@@ -348,7 +358,12 @@ pub struct WatchArgs {
     #[command(flatten)]
     pub range: RangeArgs,
     /// The first revision to see; 0 is from now on.
-    #[arg(long, value_name = "REVISION", default_value_t = 0)]
+    #[arg(
+        long,
+        value_name = "REVISION",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
     pub rev: i64,
     /// Print the key and value before each event.
     #[arg(long)]
@@ -365,6 +380,7 @@ pub struct WatchArgs {
 #[derive(Clone, Debug, Args)]
 pub struct CompactArgs {
     /// The oldest revision that can still be asked for afterwards.
+    #[arg(allow_negative_numbers = true)]
     pub revision: i64,
     /// Wait until the old records are gone from the disk.
     #[arg(long)]

@@ -54,7 +54,7 @@ pub struct ServerLimits {
     pub keepalive_interval: Duration,
     /// How long the answer to a ping may take.
     pub keepalive_timeout: Duration,
-    /// How long a new connection may take to say its first word.
+    /// How long a new connection may take to say its first word, which is HTTP/2's preface.
     pub first_word_timeout: Duration,
     /// How long calls may take to finish once the server is stopping.
     pub shutdown_grace: Duration,

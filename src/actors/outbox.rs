@@ -229,12 +229,6 @@ impl Outbox {
         }
     }
 
-    /// True when the stream has ended, for tests of the edge.
-    #[cfg(test)]
-    pub(crate) fn is_ended(&self) -> bool {
-        self.queue().end.is_some()
-    }
-
     /// Waits until few enough control items wait (or the stream has ended), so that a client that only sends and
     /// never reads cannot fill the memory.
     pub async fn control_room(&self) {

@@ -166,7 +166,7 @@ impl Progress {
                 return true;
             }
             if let Some(entry) = entry_of(*watcher)
-                && entry.next_revision <= revision.next()
+                && has_started(&shared, revision)
                 // It may have said that it is cancelled, with its `Forget` still on the way.
                 && !entry.link.is_gone()
                 && !*crowded
@@ -190,6 +190,13 @@ fn tell_progress(link: &Link, revision: Revision) {
         // A full mailbox is no place for progress: the next tick is as good.
         let _: Sent = link.tell_progress(revision);
     }
+}
+
+/// A start in the future may not be told of less (P2).
+fn has_started(shared: &LinkState, revision: Revision) -> bool {
+    let watches = shared.stream.watches();
+    let live = watches.get(&shared.watch_id);
+    live.is_some_and(|live| live.start <= revision)
 }
 
 fn write(stream: &StreamState, watch_id: WatchId, revision: Revision) {

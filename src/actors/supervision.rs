@@ -237,6 +237,12 @@ impl Worker {
         swapped.is_ok()
     }
 
+    /// How many streams there are, for tests of the actors.
+    #[cfg(test)]
+    pub(crate) fn streams_for_test(&self) -> usize {
+        self.streams().len()
+    }
+
     /// The incarnation of the watch side, for tests of the actors.
     #[cfg(test)]
     pub(crate) fn epoch_for_test(&self) -> u64 {

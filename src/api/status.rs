@@ -118,7 +118,12 @@ pub(crate) fn stream_revision_filters() -> Status {
     Status::unimplemented("RangeStream does not support revision filters")
 }
 
-/// A call that the protocol has and this server does not serve.
+/// The messages of a call are compressed in a way that is not understood.
+pub(crate) fn encoding_not_served(encoding: &str) -> Status {
+    Status::unimplemented(format!("vigil: {encoding} compression is not served"))
+}
+
+/// A call, or a service, that the protocol has and this server does not serve.
 pub(crate) fn unimplemented(call: &'static str) -> Status {
     Status::unimplemented(format!("vigil: {call} is not served"))
 }

@@ -11,9 +11,20 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::future::Future;
+use std::io;
 use std::pin::pin;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
+
+/// What every HTTP/2 connection opens with.
+const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How long to wait, at first and at most, for the rest of a first word of which only a part has come.
+const LOOK_AGAIN_MIN: Duration = Duration::from_millis(1);
+const LOOK_AGAIN_MAX: Duration = Duration::from_millis(250);
+/// How many reads of a request are dropped at most before its connection is closed.
+const HTTP1_READS_MAX: usize = 64;
 
 /// Spawns on the current thread's `LocalSet`.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +54,8 @@ pub(super) async fn serve<B: Backend>(
     } = accepted;
     let socket = tokio::select! {
         socket = open(socket, limits) => match socket {
-            Ok(socket) => socket,
+            Ok(Some(socket)) => socket,
+            Ok(None) => return log::debug!("connection from {peer}: not HTTP/2"),
             Err(error) => return log::debug!("connection from {peer}: {error}"),
         },
         () = signal.stopped() => return,
@@ -74,11 +86,64 @@ pub(super) async fn serve<B: Backend>(
     drop(place);
 }
 
-/// Takes the socket into this thread's reactor, and waits for the client's first word, so that a connection which never
-/// says one does not stay.
-async fn open(socket: std::net::TcpStream, limits: ServerLimits) -> std::io::Result<Io> {
-    let socket = TcpStream::from_std(socket)?;
+/// Takes the socket into this thread's reactor, and waits for all of the client's first word, so that a connection which
+/// never says it does not stay. `None` when that word is not HTTP/2's.
+async fn open(socket: std::net::TcpStream, limits: ServerLimits) -> io::Result<Option<Io>> {
+    let mut socket = TcpStream::from_std(socket)?;
     socket.set_nodelay(true)?;
-    timeout(limits.first_word_timeout, socket.readable()).await??;
-    Ok(Io::Plain(socket))
+    let opened = async {
+        match first_word(&socket).await? {
+            FirstWord::Http2 => return Ok(Some(Io::Plain(socket))),
+            FirstWord::Http1 => decline_http1(&mut socket).await?,
+            FirstWord::Other => {}
+        }
+        Ok(None)
+    };
+    timeout(limits.first_word_timeout, opened).await?
+}
+
+/// What a connection opens with.
+enum FirstWord {
+    Http2,
+    /// Text, most likely a request line.
+    Http1,
+    Other,
+}
+
+/// Looks at the first bytes and leaves them where they are.
+async fn first_word(socket: &TcpStream) -> io::Result<FirstWord> {
+    let mut buffer = [0; HTTP2_PREFACE.len()];
+    let mut pause = LOOK_AGAIN_MIN;
+    loop {
+        let count = socket.peek(&mut buffer).await?;
+        let word = buffer.get(..count).unwrap_or_default();
+        match word.first() {
+            None => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Some(_) if word == HTTP2_PREFACE => return Ok(FirstWord::Http2),
+            Some(_) if HTTP2_PREFACE.starts_with(word) => {}
+            Some(letter) if letter.is_ascii_uppercase() => return Ok(FirstWord::Http1),
+            Some(_) => return Ok(FirstWord::Other),
+        }
+        // Bytes that were only looked at leave the socket readable, so there is nothing to wait for but time.
+        sleep(pause).await;
+        pause = (pause * 2).min(LOOK_AGAIN_MAX);
+    }
+}
+
+/// Tells an HTTP/1 client what is spoken here. Its request is read and dropped: closing a socket with bytes unread would
+/// take the answer back.
+async fn decline_http1(socket: &mut TcpStream) -> io::Result<()> {
+    const TEXT: &str = "vigil: this port speaks gRPC over HTTP/2, and no HTTP/1\n";
+    let bytes = TEXT.len();
+    let head = "HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-type: text/plain";
+    let answer = format!("{head}\r\ncontent-length: {bytes}\r\nconnection: close\r\n\r\n{TEXT}");
+    socket.write_all(answer.as_bytes()).await?;
+    socket.shutdown().await?;
+    let mut dropped = [0; 1024];
+    for _ in 0..HTTP1_READS_MAX {
+        if socket.read(&mut dropped).await? == 0 {
+            break;
+        }
+    }
+    Ok(())
 }

@@ -2,6 +2,7 @@
 //!
 //! What a store or a watch does is tested elsewhere; here it is made up.
 
+mod edge;
 mod engine;
 mod fake;
 mod kv;

@@ -118,7 +118,7 @@ impl ReadView {
     }
 
     /// Which revisions from `from` through `through` touch the range, from the index alone (L4). `Dense` when more than
-    /// `keys_max` keys or `revisions_max` revisions would have to be looked at.
+    /// `keys_max` keys or `revisions_max` revisions would have to be looked at, or when `from` is compacted (L6).
     #[expect(
         clippy::too_many_arguments,
         reason = "five plain numbers, each used once"
@@ -145,6 +145,11 @@ impl ReadView {
         if walk(&self.core, range, visit).is_err() {
             return Wanted::Dense;
         }
+        if from < self.core.compact_revision() {
+            // L6: looked at after reading. The index may have been pruned meanwhile, and what it does not name is no
+            // answer then; a scan is refused.
+            return Wanted::Dense;
+        }
         revisions.sort_unstable();
         revisions.dedup();
         Wanted::Revisions(revisions)
@@ -159,7 +164,7 @@ impl ReadView {
         done: Done<Vec<Arc<Commit>>>,
     ) {
         let events = touched(&self.core, &range, &revisions);
-        let first = revisions.first().copied().unwrap_or_default();
+        let first = revisions.first().copied();
         match fetch_cached(&self.core, &events.places()) {
             Some(fetched) => done(events.commits(&self.core, first, fetched)),
             None => self.submit(done, move |core| {
@@ -185,12 +190,13 @@ impl ReadView {
             }
             None => self.submit(done, move |core| {
                 let fetched = fetch(core, &places)?;
-                let lost = wanted.iter().zip(&fetched).find(|(_, kv)| kv.is_none());
-                if let Some(((event, place), _)) = lost {
-                    let read_at = event.kv.mod_revision.previous();
-                    if read_at >= core.compact_revision() {
-                        return Err(lost_record(*place).into());
-                    }
+                // L6: looked at after reading.
+                let compact_revision = core.compact_revision();
+                let lost = wanted.iter().zip(&fetched).find(|((event, _), kv)| {
+                    kv.is_none() && event.kv.mod_revision.previous() >= compact_revision
+                });
+                if let Some(((_, place), _)) = lost {
+                    return Err(lost_record(*place).into());
                 }
                 fill(wanted, fetched);
                 Ok(())
@@ -345,12 +351,12 @@ impl Touched {
     fn commits(
         self,
         core: &Core,
-        first: Revision,
+        first: Option<Revision>,
         fetched: Fetched,
     ) -> Result<Vec<Arc<Commit>>, ReadError> {
         // L6: looked at after reading.
         let compact_revision = core.compact_revision();
-        if first < compact_revision {
+        if first.is_some_and(|first| first < compact_revision) {
             return Err(Refusal::Compacted { compact_revision }.into());
         }
         let mut fetched = fetched.into_iter();

@@ -18,7 +18,8 @@ pub(super) async fn connect(endpoint: &str) -> Result<Channel, VerbError> {
         endpoint: endpoint.to_owned(),
     };
     let authority = endpoint.strip_prefix("http://").unwrap_or(endpoint);
-    if authority.contains("://") || !authority.contains(':') {
+    let authority = authority.strip_suffix('/').unwrap_or(authority);
+    if !is_host_and_port(authority) {
         return Err(malformed());
     }
     let address = Endpoint::from_shared(format!("http://{authority}")).map_err(|_| malformed())?;
@@ -33,6 +34,17 @@ pub(super) async fn connect(endpoint: &str) -> Result<Channel, VerbError> {
             endpoint: endpoint.to_owned(),
             source: root_cause(&error),
         })
+}
+
+/// Nothing else may be in it: a path would be passed over in silence, and a port above 65535 taken for another one.
+fn is_host_and_port(authority: &str) -> bool {
+    let Some((host, port)) = authority.rsplit_once(':') else {
+        return false;
+    };
+    // An address of IPv6 has colons of its own, and brackets round them.
+    let bracketed = host.starts_with('[') && host.ends_with(']');
+    let is_host = !host.is_empty() && (bracketed || !host.contains([':', '/', '?', '#', '@']));
+    is_host && port.parse::<u16>().is_ok()
 }
 
 /// The transport wraps the system's error several times; the innermost says why.

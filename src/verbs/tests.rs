@@ -229,3 +229,42 @@ fn a_reader_that_stops_reading_is_recognised() {
         .unwrap_err();
     assert!(error.is_broken_pipe());
 }
+
+// A port that is none was taken modulo 65536, and a path was passed over in silence.
+#[tokio::test]
+async fn an_endpoint_is_a_host_and_a_port_and_nothing_else() {
+    for endpoint in [
+        "127.0.0.1:99999",
+        "127.0.0.1:",
+        "127.0.0.1:1/path",
+        "127.0.0.1:1?query",
+        "user@127.0.0.1:1",
+        ":1",
+        "127.0.0.1",
+        "::1",
+        "https://127.0.0.1:1",
+    ] {
+        let error = super::connect::connect(endpoint).await.unwrap_err();
+        assert!(matches!(error, VerbError::Endpoint { .. }), "{error}");
+    }
+    for endpoint in ["127.0.0.1:1", "http://127.0.0.1:1/", "[::1]:1"] {
+        let error = super::connect::connect(endpoint).await.unwrap_err();
+        assert!(matches!(error, VerbError::Unreachable { .. }), "{error}");
+    }
+}
+
+#[test]
+fn negative_numbers_are_numbers_and_not_flags() {
+    let Verb::Get(get) = verb(&["get", "k", "--rev", "-1", "--limit", "-2"]) else {
+        panic!("not a get");
+    };
+    assert_eq!((get.rev, get.limit), (-1, -2));
+    let Verb::Watch(watch) = verb(&["watch", "k", "--rev", "-1"]) else {
+        panic!("not a watch");
+    };
+    assert_eq!(watch.rev, -1);
+    let Verb::Compact(compact) = verb(&["compact", "-1"]) else {
+        panic!("not a compact");
+    };
+    assert_eq!(compact.revision, -1);
+}

@@ -6,7 +6,7 @@ mod deaths;
 mod late;
 mod progress;
 mod races;
-// mod random;
+mod random;
 mod store;
 mod streams;
 mod support;

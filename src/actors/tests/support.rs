@@ -247,7 +247,9 @@ impl Handler<ToWatcher> for Taker {
             } => Got::Compacted(compact_revision.0),
             ToWatcher::Cancelled => Got::Cancelled,
         };
-        self.seen.lock().expect("seen").push(got);
+        if got != Got::Progress(OWN.0) {
+            self.seen.lock().expect("seen").push(got);
+        }
         let mut open = self.open.clone();
         // Busy with this message until the gate opens: the mailbox fills behind it.
         let busy = async move {
@@ -258,10 +260,13 @@ impl Handler<ToWatcher> for Taker {
     }
 }
 
-/// What keeps a taker busy: progress that nobody has promised.
+/// No engine tells this progress.
+const OWN: Revision = Revision(-1);
+
+/// What keeps a taker busy without being noted.
 fn own_message() -> ToWatcher {
     ToWatcher::Progress {
-        revision: Revision(1),
+        revision: OWN,
         in_flight: InFlight::of_nothing(),
     }
 }

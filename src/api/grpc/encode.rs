@@ -59,7 +59,12 @@ pub(super) fn whole(batch: &Batch) -> Option<&Bytes> {
     if let [event] = batch.events() {
         return Some(encoded_event(event, with_prev));
     }
-    let bytes = batch.bytes();
+    // The batch's own count was made before the previous values of a late watch were looked up.
+    let bytes: usize = if batch.with_prev() {
+        batch.events().iter().map(|event| event.bytes(true)).sum()
+    } else {
+        batch.bytes()
+    };
     if bytes > WHOLE_BYTES_MAX || bytes / batch.events().len().max(1) > COPY_BYTES_MAX {
         return None;
     }

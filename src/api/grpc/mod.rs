@@ -22,7 +22,8 @@ use crate::backend::Backend;
 use bytes::Bytes;
 use frame_limit::FrameLimit;
 use futures_util::future::{Either, Ready, ready};
-use http::{HeaderMap, Request, Response};
+use http::header::{ALLOW, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use std::convert::Infallible;
 use std::error::Error;
 use std::sync::Arc;
@@ -36,6 +37,15 @@ use tower::Service;
 const WATCH_PATH: &str = "/etcdserverpb.Watch/Watch";
 /// The metadata that names the client's API version.
 const CLIENT_API_VERSION: &str = "client-api-version";
+/// What the content type of every gRPC call begins with.
+const GRPC: &str = "application/grpc";
+/// Services that the protocol has and this server does not serve, so that they can be named to who calls them.
+const SERVICES_NOT_SERVED: [(&str, &str); 4] = [
+    ("/etcdserverpb.Lease/", "Lease"),
+    ("/etcdserverpb.Auth/", "Auth"),
+    ("/v3lockpb.Lock/", "Lock"),
+    ("/v3electionpb.Election/", "Election"),
+];
 /// What a message may have beyond `request_bytes_max` before it is refused unread, in bytes; as in etcd.
 const FRAME_OVERHEAD_BYTES: usize = 512 << 10;
 
@@ -129,16 +139,15 @@ impl<B: Backend> Edge<B> {
         R: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         R::Error: Into<BoxError>,
     {
-        if !is_client_version_readable(request.headers()) {
-            let status = status::invalid_client_api_version();
-            return Either::Left(ready(Ok(status.into_http())));
+        if let Some(refusal) = refuse(&request) {
+            return Either::Left(ready(Ok(refusal)));
         }
         let frame_bytes = self.shared.limits.frame_bytes();
         let request = request.map(|body| FrameLimit::new(body, frame_bytes));
         if request.uri().path() == WATCH_PATH {
             let response = watch::serve(
                 &self.shared.backend,
-                request.into_body(),
+                request,
                 self.shared.limits,
                 self.shared.stop.clone(),
             );
@@ -146,6 +155,39 @@ impl<B: Backend> Edge<B> {
         }
         Either::Right(self.routes.clone().call(request))
     }
+}
+
+/// The answer to what is no gRPC call, or to one that is refused whatever it asks for.
+fn refuse<R>(request: &Request<R>) -> Option<Response<Body>> {
+    if request.method() != Method::POST {
+        let mut response = refuse_in_http(StatusCode::METHOD_NOT_ALLOWED);
+        let allowed = HeaderValue::from_static("POST");
+        response.headers_mut().insert(ALLOW, allowed);
+        return Some(response);
+    }
+    if !is_grpc(request.headers()) {
+        return Some(refuse_in_http(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+    }
+    if !is_client_version_readable(request.headers()) {
+        return Some(status::invalid_client_api_version().into_http());
+    }
+    let path = request.uri().path();
+    let mut services = SERVICES_NOT_SERVED.iter();
+    let service = services.find(|(prefix, _)| path.starts_with(prefix));
+    service.map(|(_, name)| status::unimplemented(name).into_http())
+}
+
+fn refuse_in_http(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+/// True for `application/grpc`, alone or with the name of a message format or parameters behind it.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let rest = content_type.and_then(|it| it.strip_prefix(GRPC.as_bytes()));
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
 fn is_client_version_readable(headers: &HeaderMap) -> bool {
@@ -173,7 +215,6 @@ fn add_reflection(routes: &mut RoutesBuilder) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
     #[test]
     fn a_client_version_must_be_readable_where_there_is_one() {

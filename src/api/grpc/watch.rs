@@ -13,8 +13,9 @@ use crate::api::stop::StopSignal;
 use crate::backend::{Backend, WatchControl};
 use crate::model::WatchId;
 use bytes::Bytes;
-use http::Response;
 use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, Request, Response};
+use std::borrow::Cow;
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -28,11 +29,17 @@ use tonic_prost::ProstDecoder;
 
 /// What one stream's read buffer begins with, in bytes: watch requests are small.
 const READ_BUFFER_BYTES: usize = 512;
+/// The metadata that names the compression of messages.
+const GRPC_ENCODING: &str = "grpc-encoding";
+/// The metadata that names the compressions that are understood.
+const GRPC_ACCEPT_ENCODING: &str = "grpc-accept-encoding";
+/// No compression.
+const IDENTITY: &str = "identity";
 
 /// Answers one Watch call. Must run on the worker's own thread, inside its `LocalSet`.
 pub(super) fn serve<B, R>(
     backend: &B,
-    requests: R,
+    request: Request<R>,
     limits: EdgeLimits,
     stop: StopSignal,
 ) -> Response<Body>
@@ -41,6 +48,14 @@ where
     R: http_body::Body<Data = Bytes> + Send + 'static,
     R::Error: Into<BoxError>,
 {
+    if let Some(encoding) = encoding(request.headers()) {
+        let mut response = status::encoding_not_served(&encoding).into_http();
+        let accepted = HeaderValue::from_static(IDENTITY);
+        response
+            .headers_mut()
+            .insert(GRPC_ACCEPT_ENCODING, accepted);
+        return response;
+    }
     let (control, outbox) = match backend.open_stream() {
         Ok(stream) => stream,
         Err(error) => return status::backend(&error).into_http(),
@@ -48,13 +63,20 @@ where
     let settings = BufferSettings::new(READ_BUFFER_BYTES, READ_BUFFER_BYTES);
     let decoder = ProstDecoder::<WatchRequest>::new(settings);
     let frame_bytes = limits.frame_bytes();
-    let requests = Streaming::new_request(decoder, requests, None, Some(frame_bytes));
+    let requests = Streaming::new_request(decoder, request.into_body(), None, Some(frame_bytes));
     let conductor = Conductor::start(requests, control, stop);
     let body = WatchBody::new(outbox, conductor, backend.identity(), frame_bytes);
     let mut response = Response::new(Body::new(body));
     let grpc = HeaderValue::from_static("application/grpc");
     response.headers_mut().insert(CONTENT_TYPE, grpc);
     response
+}
+
+/// How the messages of a call are compressed, if they are.
+fn encoding(headers: &HeaderMap) -> Option<Cow<'_, str>> {
+    let encoding = headers.get(GRPC_ENCODING)?;
+    let encoding = String::from_utf8_lossy(encoding.as_bytes());
+    (encoding != IDENTITY).then_some(encoding)
 }
 
 /// The task that reads a stream's requests, in the hands of the stream's body: it ends with the body.

@@ -9,7 +9,7 @@ use crate::api::convert;
 use crate::api::pb::etcdserverpb::WatchResponse;
 use crate::api::status;
 use crate::backend::{Batch, Identity, Next, OutboxReader, Room, StreamItem};
-use crate::model::{Revision, WatchId};
+use crate::model::{Event, Revision, WatchId};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame};
@@ -21,6 +21,9 @@ use tonic::Status;
 
 /// A message may have no more, in bytes: its length is a 32-bit number. Leaves room for the head.
 const MESSAGE_BYTES_MAX: usize = (u32::MAX as usize) - 4096;
+/// Many clients take no message of more bytes unless they are told to. A response of several revisions stays below, also
+/// for a watch that takes no fragments; only one revision alone may be larger.
+const RESPONSE_BYTES_MAX: usize = 4 << 20;
 
 /// The response body of one watch stream. Dropping it ends the stream and its watchers.
 #[derive(Debug)]
@@ -32,21 +35,23 @@ pub(super) struct WatchBody {
     identity: Identity,
     /// Responses of at least as many bytes are cut where the watch allows it.
     fragment_bytes: usize,
-    /// The response that is being cut.
+    /// The batch that is being cut.
     train: Option<Train>,
     chunks: Chunks,
     /// How the stream ended, until it was told.
     end: Option<Status>,
 }
 
-/// A response that goes out in fragments.
+/// A batch that goes out in several messages: the fragments of one response, or responses of whole revisions.
 #[derive(Debug)]
 struct Train {
     watch_id: WatchId,
     batch: Arc<Batch>,
+    /// Whether they are fragments, and so may be cut anywhere.
+    fragment: bool,
     /// The first event that was not sent.
     next: usize,
-    /// Given back to the outbox with the last fragment.
+    /// Given back to the outbox with the last message.
     _room: Room,
 }
 
@@ -73,7 +78,7 @@ impl WatchBody {
     fn fill(&mut self, cx: &mut Context<'_>) {
         while !self.chunks.is_ready() {
             if let Some(train) = self.train.take() {
-                self.put_fragment(train);
+                self.put_part(train);
                 continue;
             }
             let Some(outbox) = &mut self.outbox else {
@@ -146,11 +151,16 @@ impl WatchBody {
         let events_bytes =
             whole.map_or_else(|| encode::events_len(events(), with_prev), Bytes::len);
         let head = self.head(watch_id, batch.last());
-        let too_large = fragment && message_len(&head, events_bytes) >= self.fragment_bytes;
-        if (too_large && batch.events().len() > 1) || events_bytes > MESSAGE_BYTES_MAX {
+        let message_bytes = message_len(&head, events_bytes);
+        // What no message can carry is cut even where the watch does not allow it.
+        let fragment = batch.events().len() > 1
+            && ((fragment && message_bytes >= self.fragment_bytes)
+                || (batch.revisions() == 1 && events_bytes > MESSAGE_BYTES_MAX));
+        if fragment || (batch.revisions() > 1 && message_bytes >= RESPONSE_BYTES_MAX) {
             self.train = Some(Train {
                 watch_id,
                 batch,
+                fragment,
                 next: 0,
                 _room: room,
             });
@@ -168,34 +178,42 @@ impl WatchBody {
         }
     }
 
-    /// Sends as many events as stay below the limit, and at least one.
-    fn put_fragment(&mut self, mut train: Train) {
+    /// Sends as many events, or whole revisions, as stay below the limit, and at least one.
+    fn put_part(&mut self, mut train: Train) {
         let with_prev = train.batch.with_prev();
-        let mut head = WatchResponse {
-            fragment: true,
-            ..self.head(train.watch_id, train.batch.last())
-        };
         let left = train.batch.events().get(train.next..).unwrap_or_default();
-        let limit = self.fragment_bytes.min(MESSAGE_BYTES_MAX);
-        let mut events_bytes = 0;
-        let mut count = 0;
-        for event in left {
-            let bytes = encode::encoded_event(event, with_prev).len();
+        let mut head = self.head(train.watch_id, train.batch.last());
+        head.fragment = train.fragment;
+        let limit = if train.fragment {
+            self.fragment_bytes.min(MESSAGE_BYTES_MAX)
+        } else {
+            RESPONSE_BYTES_MAX
+        };
+        let together = |a: &Arc<Event>, b: &Arc<Event>| {
+            !train.fragment && a.kv.mod_revision == b.kv.mod_revision
+        };
+        let (mut events_bytes, mut count) = (0, 0);
+        for events in left.chunk_by(together) {
+            let bytes = encode::events_len(events.iter().map(AsRef::as_ref), with_prev);
             if count > 0 && message_len(&head, events_bytes + bytes) >= limit {
                 break;
             }
             events_bytes += bytes;
-            count += 1;
+            count += events.len();
         }
-        head.fragment = count < left.len();
+        let (now, later) = left.split_at(count);
+        head.fragment = train.fragment && !later.is_empty();
+        if let Some(last) = now.last().filter(|_| !train.fragment) {
+            head.header = Some(convert::header(self.identity, last.kv.mod_revision));
+        }
         if !self.put_head(&head, events_bytes) {
             return;
         }
-        for event in left.iter().take(count) {
+        for event in now {
             self.chunks
                 .put_shared(encode::encoded_event(event, with_prev));
         }
-        if head.fragment {
+        if !later.is_empty() {
             train.next += count;
             self.train = Some(train);
         }
@@ -275,175 +293,4 @@ impl Body for WatchBody {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::backend::{Outbox, OutboxLimits, StreamEnd};
-    use crate::model::{Event, EventKind, KeyValue};
-    use http_body_util::BodyExt;
-    use prost::Message;
-    use std::task::Waker;
-
-    const FRAGMENT_BYTES: usize = 1000;
-
-    fn stream() -> (Arc<Outbox>, WatchBody, tokio::sync::oneshot::Sender<Status>) {
-        let outbox = Arc::new(Outbox::new(OutboxLimits::default()));
-        let reader = OutboxReader::detached(Arc::clone(&outbox));
-        let identity = Identity {
-            cluster_id: 1,
-            member_id: 2,
-            raft_term: 3,
-        };
-        let (conductor, end) = Conductor::scripted();
-        let body = WatchBody::new(reader, conductor, identity, FRAGMENT_BYTES);
-        (outbox, body, end)
-    }
-
-    async fn send(outbox: &Arc<Outbox>, watch_id: i64, values: &[usize]) {
-        let events = values.iter().map(|bytes| {
-            let kv = KeyValue {
-                key: Bytes::from_static(b"k"),
-                mod_revision: Revision(5),
-                value: vec![b'v'; *bytes].into(),
-                ..KeyValue::default()
-            };
-            Arc::new(Event::new(EventKind::Put, kv))
-        });
-        let batch = Arc::new(Batch::new(events.collect(), false).unwrap());
-        let room = Arc::clone(outbox).room(Arc::clone(&batch)).await.unwrap();
-        outbox.push(StreamItem::Events {
-            watch_id: WatchId(watch_id),
-            batch,
-            fragment: true,
-            room,
-        });
-    }
-
-    fn progress(watch_id: i64) -> StreamItem {
-        StreamItem::Progress {
-            watch_id: WatchId(watch_id),
-            revision: Revision(5),
-        }
-    }
-
-    /// Reads what there is, without waiting for more.
-    fn drain(body: &mut WatchBody) -> (Vec<WatchResponse>, Option<HeaderMap>) {
-        let mut cx = Context::from_waker(Waker::noop());
-        let mut wire = Vec::new();
-        let mut trailers = None;
-        while let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut *body).poll_frame(&mut cx) {
-            match frame.into_data() {
-                Ok(data) => wire.extend_from_slice(&data),
-                Err(frame) => trailers = frame.into_trailers().ok(),
-            }
-        }
-        let mut responses = Vec::new();
-        let mut rest = &wire[..];
-        while let [0, a, b, c, d, after @ ..] = rest {
-            let (message, next) = after.split_at(u32::from_be_bytes([*a, *b, *c, *d]) as usize);
-            responses.push(WatchResponse::decode(message).unwrap());
-            rest = next;
-        }
-        assert!(rest.is_empty());
-        (responses, trailers)
-    }
-
-    #[tokio::test]
-    async fn p3_nothing_comes_between_the_fragments_of_one_response() {
-        let (outbox, mut body, _end) = stream();
-        outbox.push(progress(1));
-        send(&outbox, 7, &[300; 7]).await;
-        outbox.push(progress(2));
-        send(&outbox, 8, &[10; 3]).await;
-        let (responses, _) = drain(&mut body);
-        let shape: Vec<_> = responses
-            .iter()
-            .map(|response| (response.watch_id, response.events.len(), response.fragment))
-            .collect();
-        let train = [(7, 3, true), (7, 3, true), (7, 1, false)];
-        assert_eq!(
-            shape,
-            [
-                &[(1, 0, false)],
-                &train[..],
-                &[(2, 0, false), (8, 3, false)]
-            ]
-            .concat()
-        );
-        for response in &responses {
-            assert!(response.encoded_len() < FRAGMENT_BYTES);
-            assert_eq!(response.header.unwrap().revision, 5);
-        }
-    }
-
-    #[tokio::test]
-    async fn p3_an_event_too_large_for_a_fragment_is_one_of_its_own() {
-        let (outbox, mut body, _end) = stream();
-        send(&outbox, 7, &[10, 5000, 10]).await;
-        let (responses, _) = drain(&mut body);
-        let shape: Vec<_> = responses
-            .iter()
-            .map(|r| (r.events.len(), r.fragment))
-            .collect();
-        assert_eq!(shape, [(1, true), (1, true), (1, false)]);
-    }
-
-    #[tokio::test]
-    async fn a_train_is_cut_as_it_is_read_and_gives_its_room_back_at_its_end() {
-        let (outbox, mut body, _end) = stream();
-        // 40 events of 30 KB: more than the outbox holds, so that it is full.
-        send(&outbox, 7, &[30_000; 40]).await;
-        let small = Arc::new(
-            Batch::new(
-                vec![Arc::new(Event::new(EventKind::Put, KeyValue::default()))],
-                false,
-            )
-            .unwrap(),
-        );
-        let first = body.frame().await.unwrap().unwrap();
-        assert!(
-            first.into_data().unwrap().len() < 100,
-            "the head of the first fragment"
-        );
-        let second = body.frame().await.unwrap().unwrap();
-        assert!(second.into_data().unwrap().len() < 31_000);
-        assert!(
-            body.chunks.next_ready().is_none(),
-            "the second fragment is not made yet"
-        );
-        assert!(outbox.try_room(&small).unwrap().is_none());
-        drain(&mut body);
-        assert!(outbox.try_room(&small).unwrap().is_some());
-    }
-
-    #[tokio::test]
-    async fn p6_the_end_comes_as_trailers_and_ends_the_outbox() {
-        let (outbox, mut body, end) = stream();
-        outbox.push(progress(1));
-        end.send(status::stopped()).unwrap();
-        let (responses, trailers) = drain(&mut body);
-        assert!(responses.is_empty());
-        assert_eq!(trailers.unwrap().get("grpc-status").unwrap(), "14");
-        assert!(body.is_end_stream() && outbox.is_ended());
-        let (outbox, mut body, _end) = stream();
-        outbox.push(progress(1));
-        let (responses, trailers) = drain(&mut body);
-        assert_eq!((responses.len(), trailers), (1, None));
-        outbox.end(StreamEnd::Unavailable("gone"));
-        let (_, trailers) = drain(&mut body);
-        assert_eq!(trailers.unwrap().get("grpc-message").unwrap(), "gone");
-        // A reading side that died without a word.
-        let (outbox, mut body, end) = stream();
-        drop(end);
-        let (_, trailers) = drain(&mut body);
-        assert_eq!(trailers.unwrap().get("grpc-status").unwrap(), "14");
-        assert!(outbox.is_ended());
-    }
-
-    #[tokio::test]
-    async fn dropping_the_body_ends_the_outbox_and_the_reading() {
-        let (outbox, body, end) = stream();
-        drop(body);
-        assert!(outbox.is_ended());
-        assert!(end.is_closed());
-    }
-}
+mod tests;

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tonic::Code;
@@ -148,6 +148,49 @@ fn a_connection_that_never_says_a_word_does_not_stay() {
         let mut silent = TcpStream::connect(server.local_addr()).await.unwrap();
         let mut bytes = [0; 1];
         assert_eq!(silent.read(&mut bytes).await.unwrap(), 0);
+    });
+}
+
+// One byte was enough to hold a connection's place for ever: what came after the first word had no limit in time.
+#[test]
+fn a_connection_that_stops_within_its_first_word_does_not_stay() {
+    run(async {
+        let fake = Fake::new();
+        let limits = ServerLimits {
+            first_word_timeout: Duration::from_millis(50),
+            ..ServerLimits::default()
+        };
+        let server = serve(&fake, limits);
+        for word in [&b"P"[..], b"PRI * HTTP/2.0\r\n"] {
+            let mut slow = TcpStream::connect(server.local_addr()).await.unwrap();
+            slow.write_all(word).await.unwrap();
+            let mut said = Vec::new();
+            // An error is an end as well.
+            let _ = slow.read_to_end(&mut said).await;
+            assert!(said.is_empty(), "{said:?}");
+        }
+    });
+}
+
+// HTTP/1 was cut off without a word, which a newcomer with a browser or curl can only take for a crash.
+#[test]
+fn t2_http1_is_told_what_this_port_speaks() {
+    run(async {
+        let fake = Fake::new();
+        let server = serve(&fake, ServerLimits::default());
+        let mut client = TcpStream::connect(server.local_addr()).await.unwrap();
+        let request = b"POST /v3/kv/range HTTP/1.1\r\nhost: vigil\r\ncontent-length: 2\r\n\r\n{}";
+        client.write_all(request).await.unwrap();
+        let mut said = String::new();
+        client.read_to_string(&mut said).await.unwrap();
+        assert!(said.starts_with("HTTP/1.1 505 "), "{said}");
+        assert!(said.contains("gRPC"), "{said}");
+        // What is neither is not spoken to.
+        let mut client = TcpStream::connect(server.local_addr()).await.unwrap();
+        client.write_all(b"\x16\x03\x01\x02").await.unwrap();
+        let mut said = Vec::new();
+        let _ = client.read_to_end(&mut said).await;
+        assert!(said.is_empty(), "{said:?}");
     });
 }
 

@@ -1,7 +1,7 @@
 //! What a compaction keeps, what it leaves on the disk, and that it goes on after a crash at any step.
 
 use super::super::testing::{Store, delete, history, plain, put, read, refusal, small, tiny};
-use super::super::{ApplyError, CompactionStep, StorageLimits};
+use super::super::{ApplyError, CompactionStep, StorageLimits, Wanted};
 use crate::model::{KeyRange, KeyValue, RangeQuery, Refusal, Revision};
 
 fn compact_refusal(store: &mut Store, revision: i64) -> Refusal {
@@ -56,6 +56,25 @@ fn l6_compact_revision_is_published_and_durable_before_anything_is_deleted() {
     assert_eq!(cut.view.compact_revision(), Revision(3));
     let after = store.disk.records();
     assert!(before.keys().all(|key| after.contains_key(key)));
+}
+
+#[test]
+fn l6_index_never_says_that_nothing_is_wanted_of_what_it_has_forgotten() {
+    let mut store = Store::new(tiny());
+    for value in ["1", "2", "3", "4"] {
+        store.put("a", value);
+    }
+    store.compact(5);
+    store.settle();
+    let of = |from| {
+        let (range, through) = (KeyRange::single("a"), Revision(5));
+        store
+            .view
+            .revisions_of(&range, Revision(from), through, 9, 9)
+    };
+    // A watcher that stood at 3 when the compaction overtook it must not be passed on as if nothing had happened.
+    assert_eq!(of(3), Wanted::Dense);
+    assert_eq!(of(5), Wanted::Revisions(vec![Revision(5)]));
 }
 
 #[test]
