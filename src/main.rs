@@ -13,6 +13,11 @@ use vigil::cli::{Cli, Command};
 use vigil::config::Config;
 use vigil::{server, verbs};
 
+/// Watchers are many small pieces that come and go with every event; `docs/performance.md` has what this is worth.
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => Config::try_from(args).map_err(Into::into).and_then(serve),

@@ -270,7 +270,6 @@ impl Engine {
         );
         let start = spec.start.unwrap_or_default();
         let live = LiveWatch {
-            watcher: id,
             shared: Arc::downgrade(&shared),
             start,
             address: recipient.downgrade(),

@@ -28,11 +28,13 @@ impl<A: Actor<Context = Self>> SlimContext<A> {
             state: ActorState::Started,
             waits: Vec::new(),
         };
-        actix::spawn(Running {
+        // Boxed, because a task is rounded up to 128 bytes: with a pointer in it one does, and the rest is as large as it
+        // is (B3).
+        actix::spawn(Box::new(Running {
             actor,
             context,
             mailbox: Mailbox::new(receiver),
-        });
+        }));
         Addr::new(sender)
     }
 }

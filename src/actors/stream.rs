@@ -53,8 +53,6 @@ pub(crate) struct StreamState {
 /// A watch as its stream knows it.
 #[derive(Clone)]
 pub(crate) struct LiveWatch {
-    /// Who, within the worker.
-    pub(crate) watcher: WatcherId,
     /// What it shares with the actors; weak, because it holds the stream that holds this.
     pub(crate) shared: Weak<LinkState>,
     /// The first revision it wants; progress below it is none of its.
@@ -66,7 +64,6 @@ pub(crate) struct LiveWatch {
 impl fmt::Debug for LiveWatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LiveWatch")
-            .field("watcher", &self.watcher)
             .field("start", &self.start)
             .finish_non_exhaustive()
     }
@@ -206,6 +203,8 @@ pub(crate) struct LinkState {
     pub(crate) sent_since_tick: AtomicBool,
     /// The watcher wants previous values.
     prev_kv: bool,
+    /// The entry is in the roster. Only its [`Link`] looks here; beside it there is no room in a row of the roster (B3).
+    in_roster: AtomicBool,
 }
 
 impl fmt::Debug for LinkState {
@@ -243,6 +242,7 @@ impl LinkState {
             // The first tick after the creation would come too early.
             sent_since_tick: AtomicBool::new(true),
             prev_kv,
+            in_roster: AtomicBool::new(false),
         })
     }
 
@@ -386,14 +386,12 @@ pub(crate) struct Link {
     pub(crate) recipient: Recipient<ToWatcher>,
     /// What is shared with the watcher.
     pub(crate) shared: Arc<LinkState>,
-    in_roster: bool,
 }
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Link")
             .field("shared", &self.shared)
-            .field("in_roster", &self.in_roster)
             .finish_non_exhaustive()
     }
 }
@@ -402,17 +400,12 @@ impl Link {
     /// A link outside any roster.
     pub(crate) fn new(recipient: Recipient<ToWatcher>, shared: Arc<LinkState>) -> Self {
         shared.stream.not_in_roster.fetch_add(1, Ordering::AcqRel);
-        Self {
-            recipient,
-            shared,
-            in_roster: false,
-        }
+        Self { recipient, shared }
     }
 
     /// The entry enters the roster.
     pub(crate) fn join_roster(&mut self) {
-        if !self.in_roster {
-            self.in_roster = true;
+        if !self.shared.in_roster.swap(true, Ordering::AcqRel) {
             self.shared
                 .stream
                 .not_in_roster
@@ -422,8 +415,7 @@ impl Link {
 
     /// The entry leaves the roster.
     pub(crate) fn leave_roster(&mut self) {
-        if self.in_roster {
-            self.in_roster = false;
+        if self.shared.in_roster.swap(false, Ordering::AcqRel) {
             self.shared
                 .stream
                 .not_in_roster
@@ -441,7 +433,7 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        if !self.in_roster {
+        if !self.shared.in_roster.load(Ordering::Acquire) {
             let stream = &self.shared.stream;
             stream.not_in_roster.fetch_sub(1, Ordering::AcqRel);
             stream.tell_if_quiet();

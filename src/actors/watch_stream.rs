@@ -49,12 +49,13 @@ impl WatchCreate {
         Ok(())
     }
 
-    fn class(&self) -> Arc<WatchClass> {
-        let (range, filters, prev_kv) = (self.range.clone(), self.filters, self.prev_kv);
+    /// The class of the watch, which takes the range over: a copy of a key, even one that shares its bytes, would stay
+    /// with the watcher for life (B3).
+    fn into_class(self) -> Arc<WatchClass> {
         Arc::new(WatchClass {
-            range,
-            filters,
-            prev_kv,
+            range: self.range,
+            filters: self.filters,
+            prev_kv: self.prev_kv,
         })
     }
 
@@ -103,7 +104,7 @@ impl WatchStream {
 
     /// Creates a watch; returns when the outcome is in the outbox.
     pub async fn create(&mut self, create: WatchCreate) {
-        match self.prepare(&create) {
+        match self.prepare(create) {
             Ok(registration) => self.register(registration).await,
             Err(reason) => {
                 let revision = self.stream.worker.revision();
@@ -113,7 +114,7 @@ impl WatchStream {
     }
 
     /// Starts the watcher; it is registered after that, and `created` is its first message (P3).
-    fn prepare(&mut self, create: &WatchCreate) -> Result<Register, WatchRejection> {
+    fn prepare(&mut self, create: WatchCreate) -> Result<Register, WatchRejection> {
         create.check()?;
         let worker = &self.stream.worker;
         let limits = worker.limits();
@@ -158,7 +159,6 @@ impl WatchStream {
         let address = recipient.downgrade();
         let start = create.start();
         let live = LiveWatch {
-            watcher: id,
             shared: Arc::downgrade(&shared),
             start: start.unwrap_or_default(),
             address,
@@ -169,7 +169,7 @@ impl WatchStream {
         // The group decides where the watch begins.
         let entry = Entry {
             id,
-            class: create.class(),
+            class: create.into_class(),
             next_revision: Revision::default(),
             link,
         };

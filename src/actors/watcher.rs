@@ -108,7 +108,7 @@ impl Actor for Watcher {
         let mut watches = stream.watches();
         if watches
             .get(&self.shared.watch_id)
-            .is_some_and(|live| live.watcher == self.shared.watcher)
+            .is_some_and(|live| std::ptr::eq(live.shared.as_ptr(), &raw const *self.shared))
         {
             watches.remove(&self.shared.watch_id);
         }

@@ -425,8 +425,12 @@ impl Handler<Forget> for WatcherGroup {
                 drop(self.progress.forget_stream(&stream));
                 let watchers = std::mem::take(&mut *stream.watches());
                 for live in watchers.into_values() {
-                    drop(self.roster.remove(live.watcher));
-                    self.progress.forget_notified(live.watcher);
+                    // Where nothing is shared any more there is no entry either.
+                    let Some(shared) = live.shared.upgrade() else {
+                        continue;
+                    };
+                    drop(self.roster.remove(shared.watcher));
+                    self.progress.forget_notified(shared.watcher);
                 }
             }
         }

@@ -5,9 +5,6 @@
 use super::{Event, Revision};
 use std::sync::Arc;
 
-/// What a commit costs in memory beyond its keys and values, in bytes per event: the event itself and its slots.
-const EVENT_OVERHEAD_BYTES: usize = 256;
-
 /// The changes of one revision, in the order in which they were made.
 #[derive(Clone, Debug)]
 pub struct Commit {
@@ -25,9 +22,6 @@ impl Commit {
 
     /// What keeping this commit in memory costs, in bytes, an encoded form included.
     pub fn memory_bytes(&self) -> usize {
-        self.events
-            .iter()
-            .map(|event| EVENT_OVERHEAD_BYTES + 2 * event.bytes(true))
-            .sum()
+        self.events.iter().map(|event| event.memory_bytes()).sum()
     }
 }

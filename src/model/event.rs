@@ -7,6 +7,9 @@ use super::KeyValue;
 use bytes::Bytes;
 use std::sync::{Arc, OnceLock};
 
+/// What an event costs in memory beyond its keys and values, in bytes: itself and its slots.
+const OVERHEAD_BYTES: usize = 256;
+
 /// What happened to the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventKind {
@@ -69,6 +72,11 @@ impl Event {
             &self.encoded
         };
         slot.get_or_init(|| encode(self))
+    }
+
+    /// What keeping this event in memory costs, in bytes, an encoded form included.
+    pub fn memory_bytes(&self) -> usize {
+        OVERHEAD_BYTES + 2 * self.bytes(true)
     }
 
     /// Key and value bytes, those of a known previous value included when `with_prev`.

@@ -120,8 +120,8 @@ type Span = (Bytes, Option<Bytes>);
 
 /// Refuses a list in which two operations may change one key, so that a key changes once a revision at most. Two
 /// deletes may overlap: the second finds nothing. The two branches of one nested transaction may change the same keys,
-/// since only one of them runs; two nested transactions may not, in whichever order (etcd lets a later one delete what
-/// an earlier one puts, and takes a delete without an end for an empty one).
+/// since only one of them runs; two nested transactions may not, in whichever order. etcd lets a later one delete what
+/// an earlier one puts, and takes a delete without an end for an empty one; all else it refuses as well.
 fn changes_of(ops: &[Op]) -> Result<Changes, Refusal> {
     let mut puts: BTreeMap<Bytes, usize> = BTreeMap::new();
     let mut deletes: Vec<(Span, usize)> = Vec::new();

@@ -8,7 +8,8 @@
 use super::StorageError;
 use super::codec::{CheckpointHead, CheckpointReader, CheckpointWriter, Frame, Place, block_key};
 use super::core::{Core, Index};
-use super::database::{Database, sync_directory};
+use super::database::Database;
+use super::directory::sync_directory;
 use super::key_index::{Slot, slots_between};
 use crate::model::{KeyRange, Revision};
 use bytes::Bytes;
@@ -23,6 +24,8 @@ const FILE: &str = "index.checkpoint";
 const FILE_NEW: &str = "index.checkpoint.new";
 /// How many keys or blocks one frame holds.
 const ENTRIES_PER_FRAME: usize = 1024;
+/// After how many changes a frame of keys ends.
+const CHANGES_PER_FRAME: usize = 1 << 16;
 const BUFFER_BYTES: usize = 1 << 20;
 
 /// When the index is written.
@@ -102,12 +105,15 @@ fn head(core: &Core, compaction_steps: u64) -> CheckpointHead {
 fn write_or_warn(core: &Core, dir: &Path, head: &CheckpointHead) {
     if let Err(error) = write(core, dir, head) {
         log::warn!("no checkpoint, the next start will take longer: {error}");
+        // What is left of it would only take space. That there is nothing to remove is no trouble.
+        let _ = fs::remove_file(dir.join(FILE_NEW));
     }
 }
 
 fn write(core: &Core, dir: &Path, head: &CheckpointHead) -> Result<(), StorageError> {
     let failed = |error: std::io::Error| StorageError::disk("write the checkpoint", error);
     let path_new = dir.join(FILE_NEW);
+    check_space(core)?;
     let file = File::create(&path_new).map_err(failed)?;
     let buffered = BufWriter::with_capacity(BUFFER_BYTES, file);
     let mut out = CheckpointWriter::new(buffered, head)?;
@@ -120,6 +126,16 @@ fn write(core: &Core, dir: &Path, head: &CheckpointHead) -> Result<(), StorageEr
     sync_directory(dir)
 }
 
+/// Refuses to go on while the disk has less than what is kept for the engine (D5).
+fn check_space(core: &Core) -> Result<(), StorageError> {
+    let free_bytes = core.db.free_bytes()?;
+    if free_bytes < core.limits.free_space_reserve_bytes {
+        let reason = format!("the disk has {free_bytes} bytes left");
+        return Err(StorageError::disk("write the checkpoint", reason));
+    }
+    Ok(())
+}
+
 fn write_keys<W: Write>(
     core: &Core,
     through: Revision,
@@ -128,25 +144,29 @@ fn write_keys<W: Write>(
     let everything = KeyRange::everything();
     let mut after: Option<Bytes> = None;
     loop {
-        let (mut looked_at, mut frame) = (0, Vec::with_capacity(ENTRIES_PER_FRAME));
+        check_space(core)?;
+        let mut frame = Vec::with_capacity(ENTRIES_PER_FRAME);
+        let (mut changes, mut full) = (0, None);
         {
             let index = core.index();
             let keys = index.keys.range(&everything, after.as_deref());
-            let mut last = None;
-            for (key, slots) in keys.take(ENTRIES_PER_FRAME) {
-                looked_at += 1;
-                last = Some(key);
+            for ((key, slots), looked_at) in keys.zip(1..) {
                 let slots: &[Slot] = slots_between(slots, Revision(0), through);
+                changes += slots.len();
                 if !slots.is_empty() {
                     frame.push((key.clone(), slots.to_vec()));
                 }
+                if looked_at == ENTRIES_PER_FRAME || changes >= CHANGES_PER_FRAME {
+                    full = Some(key.clone());
+                    break;
+                }
             }
-            after = last.cloned();
         }
         out.keys(&frame)?;
-        if looked_at < ENTRIES_PER_FRAME {
+        if full.is_none() {
             return Ok(());
         }
+        after = full;
     }
 }
 
@@ -157,6 +177,7 @@ fn write_blocks<W: Write>(
 ) -> Result<(), StorageError> {
     let mut after = None;
     loop {
+        check_space(core)?;
         let frame: Vec<_> = {
             let index = core.index();
             let blocks = index.blocks.iter_after(after);

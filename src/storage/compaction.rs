@@ -14,6 +14,7 @@ use super::core::Core;
 use super::database::Change;
 use super::fetch::read_block;
 use super::group::add_block;
+use super::key_index::Portion;
 use crate::model::Revision;
 use bytes::Bytes;
 
@@ -33,7 +34,7 @@ pub enum CompactionStep {
 
 #[derive(Debug)]
 enum Phase {
-    /// Pruning the index behind this key.
+    /// Pruning the index from this key on.
     Index(Option<Bytes>),
     /// Cleaning the blocks behind this one.
     Blocks(Option<Place>),
@@ -101,10 +102,10 @@ impl Compactor {
         };
         let through = pass.through;
         match &pass.phase {
-            Phase::Index(after) => {
-                let next = prune_index(core, after.as_ref(), through);
+            Phase::Index(from) => {
+                let next = prune_index(core, from.as_ref(), through);
                 pass.phase = match next {
-                    Some(last) => Phase::Index(Some(last)),
+                    Some(next) => Phase::Index(Some(next)),
                     None => Phase::Blocks(None),
                 };
                 Ok(CompactionStep::More)
@@ -171,15 +172,18 @@ impl Compactor {
     }
 }
 
-/// Prunes some keys of the index; answers the last one, or nothing at the end.
-fn prune_index(core: &Core, after: Option<&Bytes>, through: Revision) -> Option<Bytes> {
-    let keys_max = core.limits.compaction_keys_per_step.max(1);
+/// Prunes a portion of the index; answers the key to go on with, or nothing at the end.
+fn prune_index(core: &Core, from: Option<&Bytes>, through: Revision) -> Option<Bytes> {
+    let portion = Portion {
+        keys: core.limits.compaction_keys_per_step.max(1),
+        changes: core.limits.compaction_changes_per_step.max(1),
+    };
     core.change(|index| {
         let blocks = &mut index.blocks;
-        let after = after.map(AsRef::as_ref);
+        let from = from.map(AsRef::as_ref);
         index
             .keys
-            .prune(after, through, keys_max, |place| blocks.mark_dead(place))
+            .prune(from, through, portion, |place| blocks.mark_dead(place))
     })
 }
 

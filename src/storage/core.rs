@@ -6,10 +6,13 @@ use super::StorageLimits;
 use super::block_table::BlockTable;
 use super::codec::Identity;
 use super::database::Database;
+use super::group::Blocks;
 use super::history::HistoryCache;
-use super::key_index::KeyIndex;
+use super::key_index::{KeyIndex, Slots};
 use super::value_cache::ValueCache;
 use crate::model::Revision;
+use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -130,9 +133,25 @@ impl Core {
         result
     }
 
-    /// Publishes a revision; called within [`Self::change`], by whom the index of that revision was merged.
-    pub(crate) fn publish(&self, revision: Revision) {
-        self.revision.store(revision.0, Ordering::Release);
+    /// Merges a durable group into the index, a bounded number of keys per hold of the lock (D6), and publishes its
+    /// last revision in the last hold. What was merged before that, no reader asks for: all of it is newer than what
+    /// is published.
+    pub(crate) fn merge(&self, keys: BTreeMap<Bytes, Slots>, blocks: Blocks, revision: Revision) {
+        let mut keys = keys.into_iter();
+        let mut blocks = Some(blocks);
+        while blocks.is_some() {
+            self.change(|index| {
+                for (key, slots) in keys.by_ref().take(self.limits.keys_per_lock_max.max(1)) {
+                    index.keys.append(key, slots);
+                }
+                if keys.len() == 0 {
+                    for (place, stat) in blocks.take().unwrap_or_default() {
+                        index.blocks.insert(place, stat);
+                    }
+                    self.revision.store(revision.0, Ordering::Release);
+                }
+            });
+        }
     }
 
     /// Publishes the compact revision, before the first record is deleted (L6).

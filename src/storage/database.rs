@@ -3,9 +3,12 @@
 //! It never knows what the bytes mean. It never uses `transaction` or `flush_async`, and it never takes a flush for
 //! durable: sled's `flush` issues no fsync, so the data file is synced here.
 
+use super::directory::{create_directory, directory, sync_directory};
 use super::{StorageError, StorageLimits};
+use rustix::fs::{FlockOperation, flock};
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
@@ -13,6 +16,11 @@ use std::time::Duration;
 /// Large enough that a leaf of 16 pieces of 64 KiB stays under a quarter of it: above that sled would write a blob
 /// file, and it never syncs those (D2).
 const SEGMENT_BYTES: usize = 8 << 20;
+/// sled's files: its log and pages, its settings, and its snapshots while they are written.
+const DATA_FILE: &str = "db";
+const SETTINGS_FILE: &str = "conf";
+const SNAPSHOT_PREFIX: &str = "snap.";
+const SNAPSHOT_UNFINISHED: &str = ".generating";
 /// How long one wait for another process's lock is, in milliseconds.
 const LOCK_RETRY_MS: u64 = 50;
 
@@ -89,9 +97,7 @@ impl fmt::Debug for SledDatabase {
 impl SledDatabase {
     /// Opens or creates the data in `dir`.
     pub(crate) fn open(dir: &Path, limits: &StorageLimits) -> Result<Self, StorageError> {
-        fs::create_dir_all(dir)
-            .and_then(|()| fs::read_dir(dir))
-            .map_err(|error| directory(dir, &error))?;
+        create_directory(dir)?;
         let config = sled::Config::new()
             .path(dir)
             .cache_capacity(limits.page_cache_bytes_max)
@@ -99,17 +105,12 @@ impl SledDatabase {
             .use_compression(false)
             .flush_every_ms(None);
         let db = open_patiently(&config, dir, limits.lock_wait_ms_max)?;
-        let data_file = File::open(dir.join("db")).map_err(|error| directory(dir, &error))?;
+        let data_file = File::open(dir.join(DATA_FILE)).map_err(|error| directory(dir, &error))?;
+        // sled reads its settings before anything else, and never syncs them.
+        File::open(dir.join(SETTINGS_FILE))
+            .and_then(|settings| settings.sync_all())
+            .map_err(|error| directory(dir, &error))?;
         sync_directory(dir)?;
-        if let Some(parent) = dir.parent() {
-            // The parent of a bare name is the empty path, which no system opens.
-            let parent = if parent.as_os_str().is_empty() {
-                Path::new(".")
-            } else {
-                parent
-            };
-            sync_directory(parent)?;
-        }
         Ok(Self {
             db: RwLock::new(Some(db)),
             data_file,
@@ -131,6 +132,7 @@ fn open_patiently(
 ) -> Result<sled::Db, StorageError> {
     let mut waited_ms = 0;
     loop {
+        clear_leftovers(dir).map_err(|error| directory(dir, &error))?;
         let error = match config.open() {
             Ok(db) => return Ok(db),
             Err(error) => error,
@@ -162,18 +164,33 @@ fn pause(wait_ms: u64) {
     std::thread::sleep(Duration::from_millis(wait_ms));
 }
 
-fn directory(path: &Path, error: &std::io::Error) -> StorageError {
-    StorageError::Directory {
-        path: path.to_path_buf(),
-        reason: error.to_string(),
+/// Removes what a killed process left half-written and sled would take for damage, for ever: a snapshot that has not
+/// got its name yet, and settings without data.
+fn clear_leftovers(dir: &Path) -> io::Result<()> {
+    let data = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(dir.join(DATA_FILE))?;
+    // The lock that sled takes. Whoever holds it may still be writing those files.
+    if flock(&data, FlockOperation::NonBlockingLockExclusive).is_err() {
+        return Ok(());
     }
-}
-
-/// Makes the names in a directory durable.
-pub(super) fn sync_directory(path: &Path) -> Result<(), StorageError> {
-    File::open(path)
-        .and_then(|dir| dir.sync_all())
-        .map_err(|error| directory(path, &error))
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(SNAPSHOT_PREFIX) && name.ends_with(SNAPSHOT_UNFINISHED) {
+            log::warn!("{name} was never finished and is removed");
+            fs::remove_file(entry.path())?;
+        }
+    }
+    let settings = dir.join(SETTINGS_FILE);
+    if data.metadata()?.len() == 0 && settings.exists() {
+        fs::remove_file(settings)?;
+    }
+    Ok(())
 }
 
 impl Database for SledDatabase {

@@ -222,6 +222,7 @@ struct Commits {
     done: Vec<Arc<Commit>>,
     events: Vec<Arc<Event>>,
     last: Option<Revision>,
+    /// What they take in memory, as the cache counts it: a window that is read always fits into it.
     bytes: usize,
 }
 
@@ -232,7 +233,7 @@ impl Commits {
         }
         self.last = Some(record.main);
         let event = event_of(record);
-        self.bytes += record.bytes();
+        self.bytes += event.memory_bytes();
         self.events.push(Arc::new(event));
     }
 

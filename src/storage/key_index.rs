@@ -123,25 +123,40 @@ impl KeyIndex {
         }
     }
 
-    /// Drops what only revisions older than `through` need, for at most `keys_max` keys behind `after`, telling `dead`
-    /// of every change that went. Answers the last key it looked at, or nothing at the end.
+    /// Adds a group's changes of one key, which are newer than all others of it, as [`Self::push`] does.
+    pub(crate) fn append(&mut self, key: Bytes, new: Slots) {
+        let bytes: u64 = new.iter().map(|slot| slot.stored_bytes(&key)).sum();
+        self.live_bytes += bytes;
+        match self.keys.entry(key) {
+            btree_map::Entry::Occupied(known) => known.into_mut().extend_from_slice(&new),
+            btree_map::Entry::Vacant(unknown) => {
+                unknown.insert(new);
+            }
+        }
+    }
+
+    /// Drops what only revisions older than `through` need, for a bounded portion of the keys from `from` on, telling
+    /// `dead` of every change that went. Answers the key to go on with, or nothing at the end.
     ///
     /// Of each key stay the changes newer than `through` and the newest of the others, that one only if it is a put or
     /// lies exactly at `through`: a watch that starts there still has to see the delete.
     pub(crate) fn prune(
         &mut self,
-        after: Option<&[u8]>,
+        from: Option<&[u8]>,
         through: Revision,
-        keys_max: usize,
+        portion: Portion,
         mut dead: impl FnMut(Place),
     ) -> Option<Bytes> {
-        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let start = from.map_or(Bound::Unbounded, Bound::Included);
         let bounds = (start, Bound::Unbounded);
-        let (mut looked_at, mut last, mut emptied) = (0, None, Vec::new());
-        for (key, slots) in self.keys.range_mut::<[u8], _>(bounds).take(keys_max) {
-            looked_at += 1;
-            last = Some(key);
-            let drop = prunable(slots, through);
+        let (mut left, mut next, mut emptied) = (portion, None, Vec::new());
+        for (key, slots) in self.keys.range_mut::<[u8], _>(bounds) {
+            if left.keys == 0 || left.changes == 0 {
+                next = Some(key.clone());
+                break;
+            }
+            let prunable = prunable(slots, through);
+            let drop = prunable.min(left.changes);
             for slot in slots.drain(..drop) {
                 self.live_bytes = self.live_bytes.saturating_sub(slot.stored_bytes(key));
                 dead(slot.place());
@@ -151,13 +166,28 @@ impl KeyIndex {
             } else if slots.spilled() && slots.len() <= slots.capacity() / 4 {
                 slots.shrink_to_fit();
             }
+            // The oldest went first, so that the rest may go later.
+            if drop < prunable {
+                next = Some(key.clone());
+                break;
+            }
+            left.keys -= 1;
+            left.changes -= drop;
         }
-        let last = last.filter(|_| looked_at == keys_max).cloned();
         for key in emptied {
             self.keys.remove(&key);
         }
-        last
+        next
     }
+}
+
+/// How much of the index is pruned at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Portion {
+    /// How many keys are looked at.
+    pub keys: usize,
+    /// How many changes are dropped.
+    pub changes: usize,
 }
 
 /// How many of the oldest changes of a key a compaction drops.

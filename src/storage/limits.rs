@@ -25,6 +25,8 @@ pub struct StorageLimits {
     pub keys_per_lock_max: usize,
     /// How many keys one step of a compaction prunes.
     pub compaction_keys_per_step: usize,
+    /// How many changes one step of a compaction prunes, however few keys they belong to.
+    pub compaction_changes_per_step: usize,
     /// How many blocks one step of a compaction reads and rewrites.
     pub compaction_blocks_per_step: usize,
     /// Writes are refused while the disk has less free space than this, in bytes (D5).
@@ -56,6 +58,7 @@ impl Default for StorageLimits {
             stretch_revisions_max: 1024,
             keys_per_lock_max: 4096,
             compaction_keys_per_step: 1024,
+            compaction_changes_per_step: 16_384,
             compaction_blocks_per_step: 16,
             free_space_reserve_bytes: 128 << 20,
             free_space_check_bytes: 16 << 20,

@@ -9,6 +9,7 @@ mod codec;
 mod compaction;
 mod core;
 mod database;
+mod directory;
 mod error;
 mod fetch;
 mod group;

@@ -64,8 +64,12 @@ impl Writer {
     /// [`Self::commit`]. With `want_prev` its events know what their keys were before.
     pub fn apply(&mut self, write: &Write, want_prev: bool) -> Result<WriteAnswer, ApplyError> {
         self.check_alive()?;
-        if write.puts() && !self.space.admit(&self.core, write.bytes())? {
-            return Err(Refusal::NoSpace.into());
+        if write.puts() {
+            match self.space.admit(&self.core, write.bytes()) {
+                Ok(true) => {}
+                Ok(false) => return Err(Refusal::NoSpace.into()),
+                Err(error) => return Err(self.fail(error).into()),
+            }
         }
         let mut session = Session {
             core: &self.core,
@@ -120,17 +124,7 @@ impl Writer {
             }
         }
         let revision = self.overlay.base();
-        self.core.change(|index| {
-            for (key, slots) in &keys {
-                for slot in slots {
-                    index.keys.push(key, *slot);
-                }
-            }
-            for (place, stat) in blocks {
-                index.blocks.insert(place, stat);
-            }
-            self.core.publish(revision);
-        });
+        self.core.merge(keys, blocks, revision);
         self.space.written(bytes);
         self.core.measure();
         if self.compactor.is_idle() {
@@ -173,11 +167,12 @@ impl Writer {
     pub fn close(mut self) -> Result<(), StorageError> {
         let committed = self.commit();
         self.pool.stop();
-        committed?;
-        self.checkpointer.close(&self.core, self.compactor.steps());
-        let synced = self.core.db.sync();
+        let closed = committed.and_then(|_| {
+            self.checkpointer.close(&self.core, self.compactor.steps());
+            self.core.db.sync()
+        });
         self.core.db.close();
-        synced
+        closed
     }
 
     fn check_alive(&self) -> Result<(), StorageError> {

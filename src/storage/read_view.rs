@@ -164,7 +164,7 @@ impl ReadView {
         done: Done<Vec<Arc<Commit>>>,
     ) {
         let events = touched(&self.core, &range, &revisions);
-        let first = revisions.first().copied().unwrap_or_default();
+        let first = revisions.first().copied();
         match fetch_cached(&self.core, &events.places()) {
             Some(fetched) => done(events.commits(&self.core, first, fetched)),
             None => self.submit(done, move |core| {
@@ -190,12 +190,13 @@ impl ReadView {
             }
             None => self.submit(done, move |core| {
                 let fetched = fetch(core, &places)?;
-                let lost = wanted.iter().zip(&fetched).find(|(_, kv)| kv.is_none());
-                if let Some(((event, place), _)) = lost {
-                    let read_at = event.kv.mod_revision.previous();
-                    if read_at >= core.compact_revision() {
-                        return Err(lost_record(*place).into());
-                    }
+                // L6: looked at after reading.
+                let compact_revision = core.compact_revision();
+                let lost = wanted.iter().zip(&fetched).find(|((event, _), kv)| {
+                    kv.is_none() && event.kv.mod_revision.previous() >= compact_revision
+                });
+                if let Some(((_, place), _)) = lost {
+                    return Err(lost_record(*place).into());
                 }
                 fill(wanted, fetched);
                 Ok(())
@@ -350,12 +351,12 @@ impl Touched {
     fn commits(
         self,
         core: &Core,
-        first: Revision,
+        first: Option<Revision>,
         fetched: Fetched,
     ) -> Result<Vec<Arc<Commit>>, ReadError> {
         // L6: looked at after reading.
         let compact_revision = core.compact_revision();
-        if first < compact_revision {
+        if first.is_some_and(|first| first < compact_revision) {
             return Err(Refusal::Compacted { compact_revision }.into());
         }
         let mut fetched = fetched.into_iter();

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 
-/// How many records one batch removes.
+/// After how many records a batch of removals ends; a block's are never spread over two.
 const REMOVED_PER_BATCH: usize = 200;
 
 /// What lies on a disk.
@@ -250,16 +250,15 @@ impl Rebuild {
             "revision {} was never finished and is dropped",
             first.place.main
         );
+        // From the end and by whole blocks, so that a crash in between leaves the same kind of tail.
         let mut removed = Vec::new();
-        for block in self.unfinished.drain(..) {
+        while let Some(block) = self.unfinished.pop() {
             let piece = |piece| Change::Remove(block_key(block.place, piece));
             removed.extend((0..block.stat.pieces).map(piece));
-        }
-        // From the end, so that a crash in between leaves the same kind of tail.
-        while !removed.is_empty() {
-            let rest = removed.len().saturating_sub(REMOVED_PER_BATCH);
-            db.apply(removed.split_off(rest))?;
-            db.sync()?;
+            if removed.len() >= REMOVED_PER_BATCH || self.unfinished.is_empty() {
+                db.apply(std::mem::take(&mut removed))?;
+                db.sync()?;
+            }
         }
         Ok(())
     }

@@ -17,10 +17,6 @@ use bytes::Bytes;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-/// Values up to this size are copied out of the request they came in, in bytes: a cached value must not keep a whole
-/// request in memory (B2). A larger one is most of its request.
-const COPY_BYTES_MAX: usize = 64 << 10;
-
 /// A transaction that runs.
 #[derive(Debug)]
 pub(crate) struct Session<'a> {
@@ -143,7 +139,8 @@ impl Session<'_> {
         };
         let value = match &prev {
             Some(prev) if put.ignore_value => prev.value.clone(),
-            _ => compact(&put.value),
+            // A cached value must not keep a whole request in memory (B2).
+            _ => Bytes::copy_from_slice(&put.value),
         };
         let lease = match &prev {
             Some(prev) if put.ignore_lease => prev.lease,
@@ -190,7 +187,8 @@ impl Session<'_> {
             slots.push(*slot);
             Ok(())
         })?;
-        let prevs = if delete.prev_kv || self.want_prev {
+        // Whoever needs what a huge delete took looks it up later, a part at a time.
+        let prevs = if delete.prev_kv || (self.want_prev && bytes <= bytes_max) {
             self.values(&slots)?
         } else {
             Vec::new()
@@ -232,14 +230,5 @@ impl Session<'_> {
         let fetched = self.values(&chosen.slots())?;
         let answer = chosen.answer(fetched.into_iter().map(Some).collect());
         Ok(answer.unwrap_or_default())
-    }
-}
-
-/// The same bytes, not as a part of something larger.
-fn compact(bytes: &Bytes) -> Bytes {
-    match bytes.len() {
-        0 => Bytes::new(),
-        len if len <= COPY_BYTES_MAX => Bytes::copy_from_slice(bytes),
-        _ => bytes.clone(),
     }
 }

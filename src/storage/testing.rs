@@ -27,7 +27,8 @@ struct State {
     calls_left: Option<usize>,
     applies: usize,
     syncs: usize,
-    free_bytes: u64,
+    /// Nothing when the disk cannot say.
+    free_bytes: Option<u64>,
 }
 
 /// Something to do before the next read.
@@ -46,7 +47,7 @@ impl std::fmt::Debug for MemoryDisk {
 impl Default for MemoryDisk {
     fn default() -> Self {
         let state = State {
-            free_bytes: u64::MAX,
+            free_bytes: Some(u64::MAX),
             ..State::default()
         };
         Self(Arc::new(Mutex::new(state)), Arc::default())
@@ -81,7 +82,12 @@ impl MemoryDisk {
     }
 
     pub(crate) fn set_free_bytes(&self, free_bytes: u64) {
-        self.0.lock().unwrap().free_bytes = free_bytes;
+        self.0.lock().unwrap().free_bytes = Some(free_bytes);
+    }
+
+    /// The disk does not say any more how much it has.
+    pub(crate) fn lose_free_bytes(&self) {
+        self.0.lock().unwrap().free_bytes = None;
     }
 
     /// How many batches were applied and how often they were synced.
@@ -193,7 +199,8 @@ impl Database for MemoryDisk {
     }
 
     fn free_bytes(&self) -> Result<u64, StorageError> {
-        Ok(self.0.lock().unwrap().free_bytes)
+        let free_bytes = self.0.lock().unwrap().free_bytes;
+        free_bytes.ok_or_else(|| StorageError::disk("look", "the test says so"))
     }
 }
 
@@ -210,6 +217,7 @@ pub(crate) fn tiny() -> StorageLimits {
         stretch_revisions_max: 8,
         keys_per_lock_max: 1,
         compaction_keys_per_step: 1,
+        compaction_changes_per_step: 1,
         compaction_blocks_per_step: 1,
         free_space_check_bytes: 1,
         reader_queue_max: 1,

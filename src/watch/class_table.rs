@@ -8,6 +8,9 @@ use super::slot_table::Slot;
 use crate::model::{Commit, Event, KeyRange, WatchClass};
 use std::sync::Arc;
 
+/// By how many rows a table grows at least.
+const ROWS_MIN: usize = 4;
+
 /// The number of a class within one table. Once its class is gone it names nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClassId {
@@ -231,8 +234,13 @@ impl<T: Default> ClassTable<T> {
             *row = new;
             return slot;
         }
-        self.rows.0.push(new);
-        Slot::at(self.rows.0.len() - 1)
+        let rows = &mut self.rows.0;
+        if rows.len() == rows.capacity() {
+            // By a quarter and not to the double: a million rows are 80 MB, and what is not used of them is lost (B3).
+            rows.reserve_exact(rows.len() / 4 + ROWS_MIN);
+        }
+        rows.push(new);
+        Slot::at(rows.len() - 1)
     }
 
     fn live(&self, id: ClassId) -> Option<&Row<T>> {

@@ -122,6 +122,7 @@ fn p2_progress_never_goes_back_behind_what_a_watch_created_meanwhile_was_sent() 
         stream.control.request_progress().await;
         test.put("b", "4").await;
         test.put("a", "5").await;
+        settle().await;
         stream.create(create(KeyRange::single("b"), 2)).await;
         settle().await;
         let responses = stream.read_all().await;

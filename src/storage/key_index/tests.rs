@@ -97,12 +97,13 @@ fn built(changes: &[(Bytes, bool)]) -> (KeyIndex, Naive) {
     (index, naive)
 }
 
-fn prune_all(index: &mut KeyIndex, through: i64, keys_max: usize) -> Vec<Place> {
-    let (mut after, mut dead) = (None::<Bytes>, Vec::new());
+fn prune_all(index: &mut KeyIndex, through: i64, portion: Portion) -> Vec<Place> {
+    let (mut from, mut dead) = (None::<Bytes>, Vec::new());
     loop {
-        let start = after.as_deref();
-        after = index.prune(start, Revision(through), keys_max, |place| dead.push(place));
-        if after.is_none() {
+        let (start, before) = (from.as_deref(), dead.len());
+        from = index.prune(start, Revision(through), portion, |place| dead.push(place));
+        assert!(dead.len() - before <= portion.changes);
+        if from.is_none() {
             return dead;
         }
     }
@@ -134,10 +135,12 @@ proptest! {
     fn prune_keeps_exactly_what_a_compaction_has_to_keep(
         changes in prop::collection::vec((key(), prop::bool::weighted(0.6)), 0..40),
         through in 0..45_i64,
-        keys_max in 1..5_usize,
+        keys in 1..5_usize,
+        changes_max in 1..5_usize,
     ) {
         let (mut index, naive) = built(&changes);
-        let dead = prune_all(&mut index, through, keys_max);
+        let portion = Portion { keys, changes: changes_max };
+        let dead = prune_all(&mut index, through, portion);
         for (key, _) in &changes {
             let kept = index.get(key).map_or(Vec::new(), |(_, slots)| slots.to_vec());
             prop_assert_eq!(kept, naive.kept(key, through));
@@ -150,7 +153,7 @@ proptest! {
             prop_assert!(slots.iter().all(|slot| !dead.contains(&slot.place())));
         }
         prop_assert_eq!(index.live_bytes(), bytes);
-        prop_assert!(prune_all(&mut index, through, keys_max).is_empty());
+        prop_assert!(prune_all(&mut index, through, portion).is_empty());
     }
 
     #[test]

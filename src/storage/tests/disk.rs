@@ -162,6 +162,29 @@ fn d3_unfinished_revision_is_dropped_even_if_the_power_is_cut_while_dropping() {
 }
 
 #[test]
+fn d3_unfinished_revision_of_large_keys_is_dropped_block_by_block() {
+    let mut store = Store::new(tiny());
+    for number in 0..40 {
+        store.put(&format!("{number}{}", "x".repeat(2000)), "value");
+    }
+    let before = store.view.revision();
+    store.disk.fail_after(2 * 39);
+    store.apply(delete(KeyRange::everything())).unwrap();
+    store.writer.commit().unwrap_err();
+    let cut = store.disk.after_power_cut(0);
+    for calls in 0..4 {
+        for kept in [0, 1] {
+            let disk = cut.copy();
+            disk.fail_after(calls);
+            // What the disk cannot do any more is cut off with the power.
+            let _ = Store::try_on(disk.clone(), tiny());
+            let reopened = Store::on(disk.after_power_cut(kept), tiny());
+            assert_eq!(reopened.view.revision(), before);
+        }
+    }
+}
+
+#[test]
 fn d4_failing_disk_leaves_no_trace_and_ends_all_writing() {
     for calls in 0..2 {
         let mut store = Store::new(small());

@@ -225,6 +225,37 @@ fn l6_events_at_revisions_overtaken_by_a_compaction_are_refused() {
 }
 
 #[test]
+fn l6_no_revisions_hold_no_events_even_after_a_compaction() {
+    let mut store = five();
+    store.compact(5);
+    let none = wait(|done| {
+        store
+            .view
+            .commits_at(KeyRange::prefix(""), Vec::new(), done);
+    });
+    assert!(none.unwrap().is_empty());
+}
+
+#[test]
+fn l6_previous_value_that_is_lost_is_not_mistaken_for_a_compacted_one() {
+    let (store, moved) = overtaken(15);
+    let events = history(&store.reopened().view, 2, 21).unwrap();
+    // One whose previous value the compaction takes, and one whose previous value it keeps.
+    let events = [&events[6], &events[18]].map(|commit| Arc::clone(&commit.events[0]));
+    let disk = store.disk.clone();
+    let hooked = Arc::clone(&moved);
+    store.disk.on_next_read(move || {
+        let mut store = hooked.lock().unwrap().take().unwrap();
+        store.compact(15);
+        for key in disk.records().keys().filter(|key| key[0] == b'r') {
+            disk.overwrite(key, None);
+        }
+        *hooked.lock().unwrap() = Some(store);
+    });
+    wait(|done| store.view.fill_prev(events.into(), done)).unwrap_err();
+}
+
+#[test]
 fn l7_history_ends_at_the_published_revision() {
     let mut store = Store::new(tiny());
     store.put("a", "1");

@@ -9,9 +9,11 @@
     reason = "the numbers of a test are small"
 )]
 
+mod bounds;
 mod compaction;
 mod disk;
 mod late;
+mod open;
 mod random;
 mod reads;
 mod writes;

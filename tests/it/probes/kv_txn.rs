@@ -69,6 +69,11 @@ pub(super) async fn p39_a_key_changes_once_in_a_transaction(peer: &Peer) {
             op_txn(all_of(vec![op_put("a", "1")])),
             op_txn(all_of(vec![op_put("a", "2")])),
         ],
+        vec![
+            op_txn(all_of(vec![op_delete("a", "c")])),
+            op_txn(all_of(vec![op_put("b", "1")])),
+        ],
+        vec![op_txn(all_of(vec![op_put("b", "1")])), op_delete("a", "c")],
     ];
     for ops in twice {
         refused(&client, all_of(ops), TWICE).await;
@@ -85,16 +90,27 @@ pub(super) async fn p39_a_key_changes_once_in_a_transaction(peer: &Peer) {
     let answer = client.txn(deletes).await.expect("deletes may overlap");
     assert_eq!(answer.responses.len(), 2);
     assert_eq!(answer.header.expect("a header").revision, revision + 2);
-    // etcd takes an open end literally when it looks for overlaps, and finds none: two changes of a key at one revision.
     client.put("b", "old").await;
+    // etcd takes an open end literally when it looks for overlaps, and finds none: two changes of a key at one revision.
     let open = all_of(vec![op_delete("a", OPEN), op_put("b", "new")]);
+    // Nor does it hold what a nested transaction deletes against what one before it puts.
+    let siblings = all_of(vec![
+        op_txn(all_of(vec![op_put("b", "newer")])),
+        op_txn(all_of(vec![op_delete("a", "c")])),
+    ]);
     match peer.kind() {
         PeerKind::Etcd => {
             client.txn(open).await.expect("accepted by etcd");
             let kv = client.range(get("b")).await.expect("a range").kvs[0].clone();
             assert_eq!(kv.version, 1, "deleted and put again");
+            client.txn(siblings).await.expect("accepted by etcd");
+            let answer = client.range(get("b")).await.expect("a range");
+            assert!(answer.kvs.is_empty(), "put and deleted again");
         }
-        PeerKind::Vigil => refused(&client, open, TWICE).await,
+        PeerKind::Vigil => {
+            refused(&client, open, TWICE).await;
+            refused(&client, siblings, TWICE).await;
+        }
     }
 }
 
