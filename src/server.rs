@@ -42,6 +42,8 @@ pub struct ServerLimits {
     pub connections_max: usize,
     /// Accepted connections that wait for one worker.
     pub accepts_per_worker_max: usize,
+    /// Calls that a client has begun and given up before they were looked at; one more ends its connection.
+    pub resets_pending_max: usize,
     /// Bytes that one stream may have on their way to the socket.
     pub send_buffer_bytes_max: usize,
     /// Bytes of the headers of one request.
@@ -67,6 +69,7 @@ impl Default for ServerLimits {
             streams_per_connection_max: u32::MAX,
             connections_max: 65_536,
             accepts_per_worker_max: 128,
+            resets_pending_max: 1024,
             send_buffer_bytes_max: 64 << 10,
             header_bytes_max: 16 << 10,
             stream_window_bytes: 1 << 20,

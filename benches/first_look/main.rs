@@ -13,6 +13,8 @@
     clippy::indexing_slicing,
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::unchecked_time_subtraction,
     clippy::cast_sign_loss,
     reason = "a measurement that cannot go on should stop, it is for people to read, and it takes the real time"
 )]

@@ -64,6 +64,7 @@ pub(super) async fn serve<B: Backend>(
     let served = http2::Builder::new(LocalExecutor)
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams_per_connection_max)
+        .max_pending_accept_reset_streams(limits.resets_pending_max)
         .max_send_buf_size(limits.send_buffer_bytes_max.min(u32::MAX as usize))
         .max_header_list_size(limits.header_bytes_max)
         .initial_stream_window_size(limits.stream_window_bytes)

@@ -32,6 +32,8 @@ struct Held {
 /// be what is taken off.
 #[derive(Debug)]
 struct Kept {
+    /// The commit's own, beside it: a search that looked into every commit on its way would wait for memory each time.
+    revision: Revision,
     commit: Arc<Commit>,
     bytes: usize,
     memory_bytes: usize,
@@ -116,9 +118,7 @@ impl Ring {
         if after < held.behind {
             return RingRead::Overrun;
         }
-        let skip = held
-            .kept
-            .partition_point(|kept| kept.commit.revision <= after);
+        let skip = held.kept.partition_point(|kept| kept.revision <= after);
         let mut bytes = 0_usize;
         let mut commits = Vec::new();
         for kept in held.kept.range(skip..).take(revisions_max.max(1)) {
@@ -144,6 +144,7 @@ impl Ring {
         let memory_bytes = commit.memory_bytes();
         held.bytes = held.bytes.saturating_add(memory_bytes);
         held.kept.push_back(Kept {
+            revision: commit.revision,
             commit: Arc::clone(commit),
             bytes: commit.bytes(),
             memory_bytes,

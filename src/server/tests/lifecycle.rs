@@ -220,3 +220,61 @@ fn with_room_for_one_connection_the_next_waits_for_it_to_go() {
         second.await.unwrap().unwrap();
     });
 }
+
+/// An HTTP/2 frame.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();
+    [head, payload.to_vec()].concat()
+}
+
+/// The headers of a Range call, each a literal that needs no table.
+fn call_headers() -> Vec<u8> {
+    let literal = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    let fields = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/etcdserverpb.KV/Range"),
+        (":authority", "vigil"),
+        ("content-type", "application/grpc"),
+    ];
+    let field = |(name, value)| [vec![0], literal(name), literal(value)].concat();
+    fields.map(field).concat()
+}
+
+// A client that gave up more than 20 calls while its worker was busy lost its connection, and with it all its watches:
+// that was the default of the library below.
+#[test]
+fn a_client_that_gives_up_many_calls_at_once_keeps_its_connection() {
+    const HEADERS: u8 = 1;
+    const RST_STREAM: u8 = 3;
+    const SETTINGS: u8 = 4;
+    const GOAWAY: u8 = 7;
+    const CANCEL: [u8; 4] = [0, 0, 0, 8];
+    run(async {
+        let fake = Fake::new();
+        let server = serve(&fake, ServerLimits::default());
+        let mut client = TcpStream::connect(server.local_addr()).await.unwrap();
+        let mut wire = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        wire.extend(frame(SETTINGS, 0, 0, &[]));
+        for call in 0..300 {
+            let stream = 2 * call + 1;
+            wire.extend(frame(HEADERS, 4, stream, &call_headers()));
+            wire.extend(frame(RST_STREAM, 0, stream, &CANCEL));
+        }
+        // One more, which is not given up and has an empty body.
+        wire.extend(frame(HEADERS, 5, 601, &call_headers()));
+        client.write_all(&wire).await.unwrap();
+        loop {
+            let mut head = [0; 9];
+            client.read_exact(&mut head).await.unwrap();
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            let mut payload = vec![0; length as usize];
+            client.read_exact(&mut payload).await.unwrap();
+            assert_ne!(head[3], GOAWAY, "{:?}", String::from_utf8_lossy(&payload));
+            if head[3] == HEADERS && head[5..] == 601_u32.to_be_bytes() {
+                break;
+            }
+        }
+    });
+}
