@@ -196,12 +196,25 @@ impl Engine {
 
     /// Carries out a write; returns when it is durable.
     pub async fn write(&self, write: Write) -> Result<WriteAnswer, EngineError> {
+        self.write_for(write, None).await
+    }
+
+    /// Carries out a write that a connection of this worker asks for.
+    pub(crate) async fn write_for(
+        &self,
+        write: Write,
+        worker: Option<usize>,
+    ) -> Result<WriteAnswer, EngineError> {
         let txn_ops_max = self.inner.shared.limits.store.txn_ops_max;
         write.check(WriteLimits { txn_ops_max })?;
         let permit = self.permit(write.bytes()).await?;
         self.inner
             .store
-            .send(Apply { write, permit })
+            .send(Apply {
+                write,
+                permit,
+                worker,
+            })
             .await
             .map_err(|_| self.gone())?
             .map_err(EngineError::from)

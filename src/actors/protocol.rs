@@ -40,6 +40,8 @@ pub(crate) enum OrderError {
 pub(crate) struct Apply {
     pub(crate) write: Write,
     pub(crate) permit: Permit,
+    /// The worker whose connection asks; it is given all answers of a group at once.
+    pub(crate) worker: Option<usize>,
 }
 
 /// Room for one request on its way to Store.
@@ -281,6 +283,16 @@ impl<T> Later<T> {
             reply: None,
         }));
         (Self(Rc::clone(&state)), Self(state))
+    }
+
+    /// Gives the reply in another place: what has to be sent there, if somebody waits for it.
+    pub(crate) fn reply_elsewhere(self, reply: T) -> Option<(OneshotSender<T>, T)> {
+        let mut state = self.0.borrow_mut();
+        let Some(tx) = state.tx.take() else {
+            state.reply = Some(reply);
+            return None;
+        };
+        Some((tx, reply))
     }
 
     /// Gives the reply. Nobody may be waiting for it any more, and that is no fault.

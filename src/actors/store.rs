@@ -46,9 +46,12 @@ pub(crate) struct Store {
 #[derive(Debug)]
 struct Queued {
     write: Write,
+    worker: Option<usize>,
     _permit: Permit,
-    reply: Later<Result<WriteAnswer, OrderError>>,
+    reply: Later<WriteReply>,
 }
+
+type WriteReply = Result<WriteAnswer, OrderError>;
 
 /// Commit one group. Sent to itself by the first write of a group; runs once the mailbox is drained.
 #[derive(Message)]
@@ -111,9 +114,7 @@ impl Store {
         match committed {
             Ok(commits) => {
                 self.publish(&commits);
-                for (queued, answer) in replies {
-                    queued.reply.reply(answer);
-                }
+                self.answer(replies);
             }
             Err(error) => {
                 let failure = self.fail(&error);
@@ -122,6 +123,28 @@ impl Store {
                         .reply
                         .reply(Err(OrderError::Failed(failure.0.clone())));
                 }
+            }
+        }
+    }
+
+    /// Answers a group. What a worker's connections wait for is handed to it as one: answered one by one from here, each
+    /// would wake the worker, and be a write to its socket, of its own.
+    fn answer(&self, replies: Vec<(Queued, WriteReply)>) {
+        let mut of_workers: Vec<Vec<_>> = self.workers.iter().map(|_| Vec::new()).collect();
+        for (queued, answer) in replies {
+            match queued.worker.and_then(|worker| of_workers.get_mut(worker)) {
+                Some(of_worker) => of_worker.extend(queued.reply.reply_elsewhere(answer)),
+                None => queued.reply.reply(answer),
+            }
+        }
+        for (worker, replies) in self.workers.iter().zip(of_workers) {
+            if !replies.is_empty() {
+                worker.run(move |_| {
+                    for (tx, answer) in replies {
+                        // Whoever waited may have gone.
+                        drop(tx.send(answer));
+                    }
+                });
             }
         }
     }
@@ -228,6 +251,7 @@ impl Handler<Apply> for Store {
         }
         self.queue.push_back(Queued {
             write: message.write,
+            worker: message.worker,
             _permit: message.permit,
             reply: kept,
         });

@@ -54,7 +54,7 @@ impl Backend for LocalBackend {
     }
 
     async fn write(&self, write: Write) -> Result<WriteAnswer, BackendError> {
-        self.engine.write(write).await
+        self.engine.write_for(write, Some(self.worker)).await
     }
 
     async fn compact(&self, revision: Revision, physical: bool) -> Result<Revision, BackendError> {
