@@ -166,7 +166,10 @@ impl Compactor {
     fn write(&mut self, core: &Core, mut changes: Vec<Change>) -> Result<(), StorageError> {
         self.state.steps += 1;
         let state = encode_compaction(&self.state)?;
-        changes.push(Change::Put(KEY_COMPACTION.to_vec(), state));
+        changes.push(Change::Put(
+            Bytes::from_static(KEY_COMPACTION),
+            state.into(),
+        ));
         core.db.apply(changes)?;
         core.db.sync()
     }
@@ -253,7 +256,7 @@ fn clean_block(
     }
     let dead_records = u32::try_from(dead.len()).unwrap_or(u32::MAX);
     let marks = encode_marks(block.records(), dead)?;
-    changes.push(Change::Put(marks_key(place), marks));
+    changes.push(Change::Put(marks_key(place), marks.into()));
     Ok(Fate::Mark(BlockStat {
         dead: dead_records,
         marked: dead_records,

@@ -5,7 +5,9 @@
 
 use super::directory::{create_directory, directory, sync_directory};
 use super::{StorageError, StorageLimits};
+use bytes::Bytes;
 use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -25,34 +27,48 @@ const SNAPSHOT_UNFINISHED: &str = ".generating";
 const LOCK_RETRY_MS: u64 = 50;
 
 /// One change of a batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Change {
     /// Writes a record.
-    Put(Vec<u8>, Vec<u8>),
+    Put(Bytes, Bytes),
     /// Removes a record.
-    Remove(Vec<u8>),
+    Remove(Bytes),
 }
 
-/// Bytes that came from the disk.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Stored(sled::IVec);
+/// Bytes that came from the disk, or are on their way to it.
+#[derive(Clone)]
+pub(crate) struct Stored(StoredBytes);
 
-#[cfg(test)]
-impl From<&[u8]> for Stored {
-    fn from(bytes: &[u8]) -> Self {
-        Self(sled::IVec::from(bytes))
+#[derive(Clone)]
+enum StoredBytes {
+    Engine(sled::IVec),
+    Memory(Bytes),
+}
+
+impl From<Bytes> for Stored {
+    fn from(bytes: Bytes) -> Self {
+        Self(StoredBytes::Memory(bytes))
+    }
+}
+
+impl From<sled::IVec> for Stored {
+    fn from(bytes: sled::IVec) -> Self {
+        Self(StoredBytes::Engine(bytes))
     }
 }
 
 impl AsRef<[u8]> for Stored {
     fn as_ref(&self) -> &[u8] {
-        &self.0
+        match &self.0 {
+            StoredBytes::Engine(bytes) => bytes,
+            StoredBytes::Memory(bytes) => bytes,
+        }
     }
 }
 
 impl fmt::Debug for Stored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Stored({} bytes)", self.0.len())
+        write!(f, "Stored({} bytes)", self.as_ref().len())
     }
 }
 
@@ -198,8 +214,8 @@ impl Database for SledDatabase {
         let mut batch = sled::Batch::default();
         for change in changes {
             match change {
-                Change::Put(key, value) => batch.insert(key, value),
-                Change::Remove(key) => batch.remove(key),
+                Change::Put(key, value) => batch.insert(&key[..], &value[..]),
+                Change::Remove(key) => batch.remove(&key[..]),
             }
         }
         self.db()?
@@ -218,7 +234,7 @@ impl Database for SledDatabase {
 
     fn get(&self, key: &[u8]) -> Result<Option<Stored>, StorageError> {
         match self.db()?.get(key) {
-            Ok(found) => Ok(found.map(Stored)),
+            Ok(found) => Ok(found.map(Stored::from)),
             Err(error) => Err(StorageError::disk("read a record", error)),
         }
     }
@@ -229,7 +245,7 @@ impl Database for SledDatabase {
             Err(closed) => return Box::new(std::iter::once(Err(closed))),
         };
         Box::new(db.range(from..until).map(|item| match item {
-            Ok((key, value)) => Ok((Stored(key), Stored(value))),
+            Ok((key, value)) => Ok((key.into(), value.into())),
             Err(error) => Err(StorageError::disk("scan records", error)),
         }))
     }

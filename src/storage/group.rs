@@ -124,7 +124,7 @@ pub(crate) fn add_block(
         ..BlockStat::default()
     };
     for (piece, number) in pieces.into_iter().zip(0..) {
-        changes.push(Change::Put(block_key(place, number), piece));
+        changes.push(Change::Put(block_key(place, number), piece.into()));
         stat.pieces = number + 1;
     }
     Ok(stat)

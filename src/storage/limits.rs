@@ -11,6 +11,8 @@ pub struct StorageLimits {
     pub record_bytes_max: usize,
     /// Largest batch given to the engine, in bytes: a revision larger than this is written as several (D3).
     pub batch_bytes_max: usize,
+    /// Length of a file of the commit log, in bytes: a generation of it that is as long goes into the engine.
+    pub log_bytes_max: u64,
     /// The engine's page cache, in bytes.
     pub page_cache_bytes_max: u64,
     /// The cache of values by revision, in bytes.
@@ -51,6 +53,7 @@ impl Default for StorageLimits {
             block_bytes_max: 64 * KIB,
             record_bytes_max: 64 * KIB,
             batch_bytes_max: 8 * MIB,
+            log_bytes_max: 4 << 20,
             page_cache_bytes_max: 64 << 20,
             value_cache_bytes_max: 128 * MIB,
             history_cache_bytes_max: 32 * MIB,

@@ -6,6 +6,7 @@
 mod block_table;
 mod checkpoint;
 mod codec;
+mod commit_log;
 mod compaction;
 mod core;
 mod database;
@@ -16,6 +17,7 @@ mod group;
 mod history;
 mod key_index;
 mod limits;
+mod logged;
 mod mvcc;
 mod overlay;
 mod read_view;
@@ -44,6 +46,7 @@ use self::checkpoint::Checkpointer;
 use self::compaction::Compactor;
 use self::core::Core;
 use self::database::{Database, SledDatabase};
+use self::logged::LoggedDatabase;
 use self::readers::ReaderPool;
 use std::path::Path;
 use std::sync::Arc;
@@ -74,7 +77,8 @@ pub fn open(
     limits: StorageLimits,
     readers: Readers,
 ) -> Result<(Writer, ReadView), StorageError> {
-    let db = SledDatabase::open(dir, &limits)?;
+    let engine = Arc::new(SledDatabase::open(dir, &limits)?);
+    let db = LoggedDatabase::open(dir, engine, limits.log_bytes_max, readers)?;
     open_on(Arc::new(db), Some(dir), limits, readers)
 }
 

@@ -84,7 +84,10 @@ fn found(db: &dyn Database) -> Result<Identity, StorageError> {
         member_id: random(),
     };
     let record = encode_identity(&identity)?;
-    db.apply(vec![Change::Put(KEY_IDENTITY.to_vec(), record)])?;
+    db.apply(vec![Change::Put(
+        Bytes::from_static(KEY_IDENTITY),
+        record.into(),
+    )])?;
     db.sync()?;
     Ok(identity)
 }

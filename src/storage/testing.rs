@@ -57,8 +57,8 @@ impl Default for MemoryDisk {
 fn apply_to(image: &mut Image, changes: &[Change]) {
     for change in changes {
         match change {
-            Change::Put(key, value) => image.insert(key.clone(), value.clone()),
-            Change::Remove(key) => image.remove(key),
+            Change::Put(key, value) => image.insert(key.to_vec(), value.to_vec()),
+            Change::Remove(key) => image.remove(&key[..]),
         };
     }
 }
@@ -129,8 +129,8 @@ impl MemoryDisk {
     pub(crate) fn overwrite(&self, key: &[u8], value: Option<Vec<u8>>) {
         let mut state = self.0.lock().unwrap();
         let change = match value {
-            Some(value) => Change::Put(key.to_vec(), value),
-            None => Change::Remove(key.to_vec()),
+            Some(value) => Change::Put(Bytes::copy_from_slice(key), value.into()),
+            None => Change::Remove(Bytes::copy_from_slice(key)),
         };
         apply_to(&mut state.live, std::slice::from_ref(&change));
         apply_to(&mut state.durable, &[change]);
@@ -176,7 +176,10 @@ impl Database for MemoryDisk {
     fn get(&self, key: &[u8]) -> Result<Option<Stored>, StorageError> {
         self.before_read();
         let state = self.0.lock().unwrap();
-        Ok(state.live.get(key).map(|value| Stored::from(&value[..])))
+        Ok(state
+            .live
+            .get(key)
+            .map(|value| Stored::from(Bytes::copy_from_slice(value))))
     }
 
     fn scan(&self, from: &[u8], until: &[u8]) -> Scan<'_> {
@@ -184,7 +187,10 @@ impl Database for MemoryDisk {
         let state = self.0.lock().unwrap();
         let range = state.live.range(from.to_vec()..until.to_vec());
         let pair = |(key, value): (&Vec<u8>, &Vec<u8>)| {
-            Ok((Stored::from(&key[..]), Stored::from(&value[..])))
+            Ok((
+                Stored::from(Bytes::copy_from_slice(key)),
+                Stored::from(Bytes::copy_from_slice(value)),
+            ))
         };
         Box::new(range.map(pair).collect::<Vec<_>>().into_iter())
     }

@@ -5,7 +5,7 @@
 
 mod block;
 mod checkpoint;
-
+mod log;
 mod marks;
 mod meta;
 
@@ -13,12 +13,17 @@ pub use meta::Identity;
 
 pub(crate) use block::{Block, BlockBuilder, RECORD_OVERHEAD_BYTES, RecordRef, piece_count};
 pub(crate) use checkpoint::{CheckpointHead, CheckpointReader, CheckpointWriter, Frame};
+pub(crate) use log::{
+    LOG_SECTOR_BYTES, LogFileHead, LogPosition, LogRecord, begins_with_log_record, decode_changes,
+    decode_settled, encode_settled, later_log_record, log_record,
+};
 pub(crate) use marks::{decode_marks, encode_marks};
 pub(crate) use meta::{CompactionState, decode_compaction, decode_identity};
 pub(crate) use meta::{encode_compaction, encode_identity};
 
 use super::StorageError;
 use crate::model::Revision;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 /// First byte of the key of a block's piece.
@@ -32,6 +37,9 @@ const ID_BYTES: usize = 13;
 pub(crate) const KEY_IDENTITY: &[u8] = b"midentity";
 /// The key of the record that says how far compaction is.
 pub(crate) const KEY_COMPACTION: &[u8] = b"mcompaction";
+/// The key of the record that says which generation of the commit log is in the engine; it lies behind all of the
+/// store's own.
+pub(crate) const KEY_SETTLED: &[u8] = b"\xffsettled";
 
 /// Where one change of one key stands in the order of all changes.
 #[derive(
@@ -58,15 +66,15 @@ impl std::fmt::Display for Place {
 }
 
 /// The key of a piece of the block that was written for `place`.
-pub(crate) fn block_key(place: Place, piece: u16) -> Vec<u8> {
+pub(crate) fn block_key(place: Place, piece: u16) -> Bytes {
     let mut key = tagged(TAG_BLOCK, place);
     key.extend_from_slice(&piece.to_be_bytes());
-    key
+    key.into()
 }
 
 /// The key of the dead marks of a block.
-pub(crate) fn marks_key(place: Place) -> Vec<u8> {
-    tagged(TAG_MARKS, place)
+pub(crate) fn marks_key(place: Place) -> Bytes {
+    tagged(TAG_MARKS, place).into()
 }
 
 /// The bounds that hold every piece of the blocks from `from` on, up to but without `until`.
@@ -83,7 +91,7 @@ pub(crate) fn marks_bounds(from: Place) -> (Vec<u8>, Vec<u8>) {
     (tagged(TAG_MARKS, from), vec![TAG_MARKS + 1])
 }
 
-/// The bounds that hold every record there can be.
+/// The bounds that hold every record of the store there can be.
 pub(crate) fn everything_bounds() -> (Vec<u8>, Vec<u8>) {
     (vec![0], vec![0xff])
 }

@@ -59,7 +59,7 @@ fn build(kvs: &mut [KeyValue], complete: bool, piece_bytes_max: usize) -> Vec<Ve
 fn join(pieces: &[Vec<u8>]) -> Result<Block, StorageError> {
     let stored = pieces
         .iter()
-        .map(|piece| Stored::from(&piece[..]))
+        .map(|piece| Stored::from(Bytes::copy_from_slice(&piece[..])))
         .collect();
     Block::join(place_of(0), stored)
 }
@@ -103,7 +103,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_an_error_and_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let stored = Stored::from(&bytes[..]);
+        let stored = Stored::from(Bytes::copy_from_slice(&bytes[..]));
         prop_assert!(Block::join(Place::default(), vec![stored]).is_err());
         prop_assert!(decode_identity(&bytes).is_err());
         prop_assert!(decode_compaction(&bytes).is_err());
@@ -133,7 +133,7 @@ proptest! {
 #[test]
 fn block_under_the_key_of_another_is_damage() {
     let pieces = build(&mut [KeyValue::default()], true, 1000);
-    let stored = vec![Stored::from(&pieces[0][..])];
+    let stored = vec![Stored::from(Bytes::copy_from_slice(&pieces[0][..]))];
     Block::join(place_of(3), stored).unwrap_err();
 }
 
