@@ -25,6 +25,9 @@ const SNAPSHOT_PREFIX: &str = "snap.";
 const SNAPSHOT_UNFINISHED: &str = ".generating";
 /// How long one wait for another process's lock is, in milliseconds.
 const LOCK_RETRY_MS: u64 = 50;
+/// How long one wait for sled's own threads to let go of the lock is, in milliseconds, and how many there are.
+const LOCK_RELEASE_MS: u64 = 1;
+const LOCK_RELEASE_TRIES: u32 = 2_000;
 
 /// One change of a batch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -256,7 +259,19 @@ impl Database for SledDatabase {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
+        if db.is_none() {
+            return;
+        }
         drop(db);
+        // A thread of sled's that is still at work holds the lock for a moment longer.
+        for _ in 0..LOCK_RELEASE_TRIES {
+            if flock(&self.data_file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+                break;
+            }
+            pause(LOCK_RELEASE_MS);
+        }
+        // Whether it was got or not, nobody holds it from here on: the file goes with this face.
+        let _ = flock(&self.data_file, FlockOperation::Unlock);
     }
 
     fn size_bytes(&self) -> Result<u64, StorageError> {
