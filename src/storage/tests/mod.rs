@@ -13,6 +13,7 @@ mod bounds;
 mod compaction;
 mod disk;
 mod late;
+mod log;
 mod open;
 mod random;
 mod reads;
