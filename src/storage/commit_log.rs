@@ -6,8 +6,7 @@
 
 use super::StorageError;
 use super::codec::{
-    LOG_SECTOR_BYTES, LogFileHead, LogPosition, LogRecord, begins_with_log_record, decode_changes,
-    later_log_record, log_record,
+    LOG_SECTOR_BYTES, LogFileHead, LogPosition, LogRecord, LogRecordRef, decode_changes, log_record,
 };
 use super::database::Change;
 use super::directory::{directory, sync_directory};
@@ -19,6 +18,7 @@ use std::path::Path;
 
 /// The two files, by the parity of the generations in them.
 const FILES: [&str; 2] = ["commit.0.log", "commit.1.log"];
+const WHAT: &str = "commit log";
 /// What is kept of a large record's memory for the next.
 const RECORD_KEPT_BYTES_MAX: usize = 1 << 20;
 /// How much is written at a time when a file is made.
@@ -41,57 +41,61 @@ pub(crate) struct CommitLog {
     record: LogRecord,
 }
 
-/// What the log holds that the engine lacks: the changes of up to two generations in order.
-pub(crate) type Unsettled = Vec<Change>;
-
 impl CommitLog {
     /// Makes the files, of a length each. Whatever was there before is gone.
     pub(crate) fn create(dir: &Path, bytes: u64) -> Result<Self, StorageError> {
-        let make = |name: &str| make_file(&dir.join(name), bytes);
-        let files = make(FILES[0]).and_then(|even| Ok([even, make(FILES[1])?]));
-        let files = files.map_err(|error| directory(dir, &error))?;
+        let make = |name: &str| {
+            let path = dir.join(name);
+            make_file(&path, bytes).map_err(|error| directory(&path, &error))
+        };
+        let [even, odd] = FILES;
+        let files = [make(even)?, make(odd)?];
         sync_directory(dir)?;
         Ok(Self::new(files, 1))
     }
 
-    /// Opens the files behind the generation that the engine has, and reads what it lacks.
-    pub(crate) fn open(dir: &Path, settled: u64) -> Result<(Self, Unsettled), StorageError> {
-        let mut changes = Vec::new();
-        let mut last = settled;
-        let mut read = |generation: u64| {
-            let path = dir.join(turn(&FILES, generation));
-            let file = open_file(&path)?;
-            let bytes = fs::read(&path).map_err(|error| directory(&path, &error))?;
-            let place = path.display().to_string();
-            let head = LogFileHead::decode(&place, &bytes)?;
-            let found = read_generation(&place, &bytes, head.salt, generation)?;
-            if !found.is_empty() && last + 1 < generation {
-                let reason = format!("generation {} is gone, and a later one is not", last + 1);
-                return Err(StorageError::corrupt("commit log", place, reason));
-            }
-            if !found.is_empty() {
-                last = generation;
-            }
-            changes.extend(found);
-            Ok(LogFile { file, head })
+    /// Opens the files behind the generation that the engine has, and reads the changes that it lacks, in order.
+    pub(crate) fn open(dir: &Path, settled: u64) -> Result<(Self, Vec<Change>), StorageError> {
+        let (next, found) = Found::read(dir, settled + 1)?;
+        let (after, found_after) = Found::read(dir, settled + 2)?;
+        // Numbers go on from one generation to the next, so a record that is missing between them is seen.
+        let follows = match (&found.positions, &found_after.positions) {
+            (_, None) => true,
+            (None, Some(_)) => false,
+            (Some((_, last)), Some((first, _))) => first.number == last.number + 1,
         };
-        let (next, after) = (read(settled + 1)?, read(settled + 2)?);
+        if !follows {
+            let place = dir.join(turn(&FILES, settled + 1)).display().to_string();
+            let reason = format!("the end of generation {} is gone", settled + 1);
+            return Err(StorageError::corrupt(WHAT, place, reason));
+        }
+        let last = found_after.positions.or(found.positions);
+        let generation = last.map_or(settled, |(_, last)| last.generation);
         let files = if settled.is_multiple_of(2) {
             [after, next]
         } else {
             [next, after]
         };
-        Ok((Self::new(files, last + 1), changes))
+        let mut changes = found.changes;
+        changes.extend(found_after.changes);
+        Ok((Self::new(files, generation + 1), changes))
     }
 
-    /// True when there are files with records, which belong to data that is not there.
-    pub(crate) fn is_orphaned(dir: &Path) -> bool {
-        FILES.iter().any(|name| {
-            let bytes = fs::read(dir.join(name)).unwrap_or_default();
+    /// True when there is a file with a record, which belongs to data that is not there.
+    pub(crate) fn is_orphaned(dir: &Path) -> Result<bool, StorageError> {
+        for name in FILES {
+            let path = dir.join(name);
+            let bytes = match fs::read(&path) {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(directory(&path, &error)),
+            };
             let first = bytes.get(LOG_SECTOR_BYTES..).unwrap_or_default();
-            LogFileHead::decode(name, &bytes)
-                .is_ok_and(|head| begins_with_log_record(first, head.salt))
-        })
+            if first.iter().any(|byte| *byte != 0) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn new(files: [LogFile; 2], generation: u64) -> Self {
@@ -111,9 +115,14 @@ impl CommitLog {
         self.next.generation
     }
 
-    /// What the generation takes so far, in bytes.
+    /// True when the generation has no record.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.offset == LOG_SECTOR_BYTES as u64
+    }
+
+    /// What the generation's file takes so far, in bytes.
     pub(crate) fn bytes(&self) -> u64 {
-        self.offset - LOG_SECTOR_BYTES as u64
+        self.offset
     }
 
     /// Adds a change to the next record.
@@ -127,13 +136,13 @@ impl CommitLog {
             return Ok(());
         }
         let log = turn(&self.files, self.next.generation);
-        let bytes = self.record.seal(log.head.salt, self.next);
-        log.file
-            .write_all_at(bytes, self.offset)
-            .map_err(|error| StorageError::disk("write the commit log", error))?;
-        log.file
-            .sync_data()
-            .map_err(|error| StorageError::disk("sync the commit log", error))?;
+        let bytes = self.record.seal(log.head.salt, self.next)?;
+        let written = log.file.write_all_at(bytes, self.offset);
+        let name = turn(&FILES, self.next.generation);
+        let failed = |error| failed("write", name, &error);
+        written
+            .and_then(|()| log.file.sync_data())
+            .map_err(failed)?;
         self.offset += bytes.len() as u64;
         self.next.number += 1;
         self.record.clear(RECORD_KEPT_BYTES_MAX);
@@ -142,10 +151,7 @@ impl CommitLog {
 
     /// Begins the next generation, over the one before the last: it has to be in the engine.
     pub(crate) fn switch(&mut self) {
-        self.next = LogPosition {
-            generation: self.next.generation + 1,
-            number: 0,
-        };
+        self.next.generation += 1;
         self.offset = LOG_SECTOR_BYTES as u64;
     }
 
@@ -171,7 +177,7 @@ fn open_file(path: &Path) -> Result<File, StorageError> {
     file.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
             let reason = "it is missing, and the data speaks of it";
-            StorageError::corrupt("commit log", path.display().to_string(), reason)
+            StorageError::corrupt(WHAT, path.display().to_string(), reason)
         }
         _ => directory(path, &error),
     })
@@ -201,34 +207,103 @@ fn make_file(path: &Path, bytes: u64) -> io::Result<LogFile> {
     Ok(LogFile { file, head })
 }
 
-/// The changes of a generation; its last record may be torn, no other.
-fn read_generation(
-    place: &str,
-    file: &[u8],
-    salt: u64,
-    generation: u64,
-) -> Result<Vec<Change>, StorageError> {
-    let mut changes = Vec::new();
-    let mut at = LogPosition {
-        generation,
-        number: 0,
-    };
-    let mut rest = file.get(LOG_SECTOR_BYTES..).unwrap_or_default();
-    while let Some((body, bytes)) = log_record(rest, salt, at) {
-        changes.extend(decode_changes(body)?);
-        rest = rest.get(bytes..).unwrap_or_default();
-        at.number += 1;
-    }
-    let mut behind = rest;
-    while let Some(sectors) = behind.get(LOG_SECTOR_BYTES..) {
-        behind = sectors;
-        if let Some(number) = later_log_record(behind, salt, at) {
-            let reason = format!(
-                "record {} of generation {generation} fails its check, and record {number} is there",
-                at.number
-            );
-            return Err(StorageError::corrupt("commit log", place, reason));
+fn failed(doing: &str, name: &str, error: &io::Error) -> StorageError {
+    StorageError::disk("use the commit log", format!("{doing} {name}: {error}"))
+}
+
+/// What a file holds of a generation.
+#[derive(Debug, Default)]
+struct Found {
+    changes: Vec<Change>,
+    /// The first record and the last.
+    positions: Option<(LogPosition, LogPosition)>,
+}
+
+impl Found {
+    /// Reads the file of a generation. The last record may be torn, no other.
+    fn read(dir: &Path, generation: u64) -> Result<(LogFile, Self), StorageError> {
+        let name = turn(&FILES, generation);
+        let path = dir.join(name);
+        let file = open_file(&path)?;
+        let bytes = fs::read(&path).map_err(|error| directory(&path, &error))?;
+        let place = path.display().to_string();
+        let head = LogFileHead::decode(&place, &bytes)?;
+        let mut found = Self::default();
+        let mut offset = LOG_SECTOR_BYTES;
+        let mut last = None;
+        while let Some(record) = record_at(&bytes, offset, head.salt) {
+            let follows = match found.positions {
+                None => record.at.generation == generation,
+                Some((_, before)) => record.at == after(before),
+            };
+            if !follows {
+                break;
+            }
+            let (first, _) = found.positions.unwrap_or((record.at, record.at));
+            found.positions = Some((first, record.at));
+            found.changes.extend(decode_changes(&place, record.body)?);
+            last = Some(offset..offset + record.bytes);
+            offset += record.bytes;
         }
+        found.check_end(&place, &bytes, (offset, head.salt, generation))?;
+        if let Some(last) = last {
+            // A writer that was killed before its sync, or whose sync failed, leaves a record in the system's memory
+            // alone: it is written again, and durable before anything of it is in the engine.
+            let at = last.start as u64;
+            let record = bytes.get(last).unwrap_or_default();
+            file.write_all_at(record, at)
+                .and_then(|()| file.sync_data())
+                .map_err(|error| failed("write", name, &error))?;
+        }
+        Ok((LogFile { file, head }, found))
     }
-    Ok(changes)
+
+    /// Whatever was written later than what is missed proves that it was there.
+    fn check_end(
+        &self,
+        place: &str,
+        bytes: &[u8],
+        (end, salt, generation): (usize, u64, u64),
+    ) -> Result<(), StorageError> {
+        let missed = match self.positions {
+            Some((_, last)) => after(last),
+            None => LogPosition {
+                generation,
+                number: 0,
+            },
+        };
+        for offset in (end..bytes.len()).step_by(LOG_SECTOR_BYTES) {
+            let Some(later) = record_at(bytes, offset, salt) else {
+                continue;
+            };
+            if later.at.generation > generation {
+                let reason = format!(
+                    "it goes on with generation {}, and the data is of generation {}: it is older than its log",
+                    later.at.generation,
+                    generation - 1
+                );
+                return Err(StorageError::corrupt(WHAT, place, reason));
+            }
+            if later.at >= missed {
+                let reason = format!(
+                    "a record of generation {generation} fails its check, and record {} behind it is there",
+                    later.at.number
+                );
+                return Err(StorageError::corrupt(WHAT, place, reason));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn record_at(bytes: &[u8], offset: usize, salt: u64) -> Option<LogRecordRef<'_>> {
+    log_record(bytes.get(offset..)?, salt)
+}
+
+/// The position behind another one in the same generation.
+fn after(at: LogPosition) -> LogPosition {
+    LogPosition {
+        number: at.number + 1,
+        ..at
+    }
 }

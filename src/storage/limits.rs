@@ -11,7 +11,7 @@ pub struct StorageLimits {
     pub record_bytes_max: usize,
     /// Largest batch given to the engine, in bytes: a revision larger than this is written as several (D3).
     pub batch_bytes_max: usize,
-    /// Length of a file of the commit log, in bytes: a generation of it that is as long goes into the engine.
+    /// Length of a file of the commit log when it is made, in bytes: a generation that is as long goes into the engine.
     pub log_bytes_max: u64,
     /// The engine's page cache, in bytes.
     pub page_cache_bytes_max: u64,
@@ -73,7 +73,7 @@ impl Default for StorageLimits {
     }
 }
 
-/// Where reads that need the disk run.
+/// Where reads that need the disk run, and where the commit log is settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readers {
     /// On this many threads of their own.

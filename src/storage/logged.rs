@@ -10,6 +10,7 @@ use super::{Readers, StorageError};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{
@@ -94,7 +95,7 @@ impl LoggedDatabase {
                 }
                 log
             }
-            None if CommitLog::is_orphaned(dir) => {
+            None if CommitLog::is_orphaned(dir)? => {
                 let reason = "it holds commits, and the data they belong to is missing";
                 let place = dir.display().to_string();
                 return Err(StorageError::corrupt("commit log", place, reason));
@@ -140,15 +141,40 @@ impl LoggedDatabase {
         };
         log.switch();
         self.inner.progress().busy = true;
-        let settler = self.settler.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(settler) = settler.as_ref() else {
-            self.inner.run(&job);
-            return self.inner.check();
+        let settler = self.settler();
+        let sent = match settler.as_ref() {
+            None => {
+                self.inner.run(&job);
+                Ok(())
+            }
+            Some(settler) => settler.jobs.send(job).map_err(|_| "its thread has ended"),
         };
-        settler
-            .jobs
-            .send(job)
-            .map_err(|_| StorageError::disk("settle the commit log", "its thread has ended"))
+        if let Err(reason) = sent {
+            self.inner
+                .end(Err(StorageError::disk("settle the commit log", reason)));
+        }
+        self.inner.check()
+    }
+
+    fn settler(&self) -> MutexGuard<'_, Option<Settler>> {
+        self.settler.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the thread that settles, once it has done what it was given.
+    fn join(&self) {
+        if let Some(Settler { jobs, thread }) = self.settler().take() {
+            drop(jobs);
+            if thread.join().is_err() {
+                log::error!("the thread of the commit log panicked");
+            }
+        }
+    }
+}
+
+/// Whoever lets go of a database without closing it finds its directory free afterwards.
+impl Drop for LoggedDatabase {
+    fn drop(&mut self) {
+        self.join();
     }
 }
 
@@ -177,16 +203,29 @@ impl Inner {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Settles a generation, and lets go of its layer.
+    /// Settles a generation. A panic of the engine is an error like any other: whoever waits has to hear of it.
     fn run(&self, (generation, layer): &Job) {
-        let settled = settle(self.engine.as_ref(), *generation, layer);
+        let settle = || settle(self.engine.as_ref(), *generation, layer);
+        let panicked = |_| {
+            Err(StorageError::disk(
+                "settle the commit log",
+                "the engine panicked",
+            ))
+        };
+        self.end(catch_unwind(AssertUnwindSafe(settle)).unwrap_or_else(panicked));
+    }
+
+    /// Lets go of a layer that was settled, and tells whoever waits for it.
+    fn end(&self, settled: Result<(), StorageError>) {
         let mut progress = self.progress();
         progress.busy = false;
         match settled {
             Ok(()) => self.layers_mut().settling = Arc::default(),
             Err(error) => {
-                log::error!("the commit log cannot be settled: {error}");
-                progress.failed = Some(error);
+                log::error!(
+                    "the commit log cannot be settled, and holds what is not in the engine: {error}"
+                );
+                progress.failed.get_or_insert(error);
             }
         }
         self.settled.notify_all();
@@ -260,8 +299,9 @@ impl Database for LoggedDatabase {
         }
         let durable = writing.staged.drain(..).map(entry);
         self.inner.layers_mut().open.extend(durable);
-        if writing.log.bytes() >= self.log_bytes_max {
-            self.switch(&mut writing.log)?;
+        if writing.log.bytes() >= self.log_bytes_max && !writing.log.is_empty() {
+            // What was staged is durable, whatever becomes of the generation before: the next call is told of it.
+            drop(self.switch(&mut writing.log));
         }
         Ok(())
     }
@@ -298,26 +338,21 @@ impl Database for LoggedDatabase {
 
     fn close(&self) {
         let mut writing = self.writing();
-        let settled = match writing.log.bytes() {
-            0 => self.inner.wait(),
-            _ => self
-                .switch(&mut writing.log)
-                .and_then(|()| self.inner.wait()),
+        let settled = if writing.log.is_empty() {
+            self.inner.wait()
+        } else {
+            self.switch(&mut writing.log)
+                .and_then(|()| self.inner.wait())
         };
         if let Err(error) = settled {
             log::warn!("the commit log is settled at the next start: {error}");
         }
-        let settler = self
-            .settler
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(Settler { jobs, thread }) = settler {
-            drop(jobs);
-            if thread.join().is_err() {
-                log::error!("the thread of the commit log panicked");
-            }
-        }
+        self.join();
+        self.inner
+            .progress()
+            .failed
+            .get_or_insert(StorageError::Closed);
+        *self.inner.layers_mut() = Layers::default();
         self.inner.engine.close();
     }
 

@@ -5,7 +5,7 @@
 
 use super::super::StorageError;
 use super::super::database::Change;
-use super::{read_u32, to_u32};
+use super::read_u32;
 use bytes::Bytes;
 
 /// Records and the head of a file begin at multiples of this: what a disk writes whole or not at all.
@@ -14,8 +14,8 @@ pub(crate) const LOG_SECTOR_BYTES: usize = 512;
 const MAGIC: &[u8; 8] = b"vigillg1";
 /// Magic, salt, length, CRC-32.
 const FILE_HEAD_BYTES: usize = 28;
-/// CRC-32, length of the body, generation, number.
-const RECORD_HEAD_BYTES: usize = 24;
+/// CRC-32 of the head, CRC-32 of the body, length of the body, generation, number.
+const RECORD_HEAD_BYTES: usize = 28;
 const WHAT: &str = "commit log";
 
 /// What the head of a log file says.
@@ -61,12 +61,12 @@ impl LogFileHead {
     }
 }
 
-/// Which record of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which record of the log. Later ones are greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LogPosition {
     /// How often the log had begun anew when it was written.
     pub generation: u64,
-    /// Its number within the generation, from 0.
+    /// Its number since the store was opened; it goes on from one generation to the next.
     pub number: u64,
 }
 
@@ -93,24 +93,23 @@ impl LogRecord {
     }
 
     /// Fills in the head; answers whole sectors.
-    pub(crate) fn seal(&mut self, salt: u64, at: LogPosition) -> &[u8] {
-        let body_bytes = to_u32(self.0.len() - RECORD_HEAD_BYTES);
-        let head = body_bytes
-            .to_be_bytes()
-            .into_iter()
-            .chain(at.generation.to_be_bytes())
-            .chain(at.number.to_be_bytes());
-        self.fill(4, head);
-        let crc = checksum(salt, self.0.get(4..).unwrap_or_default());
-        self.fill(0, crc.to_be_bytes());
+    pub(crate) fn seal(&mut self, salt: u64, at: LogPosition) -> Result<&[u8], StorageError> {
+        let body = self.0.get(RECORD_HEAD_BYTES..).unwrap_or_default();
+        let body_bytes = u32::try_from(body.len())
+            .map_err(|error| StorageError::disk("encode a record of the commit log", error))?;
+        let mut head = Vec::with_capacity(RECORD_HEAD_BYTES);
+        head.extend_from_slice(&checksum(salt, body).to_be_bytes());
+        head.extend_from_slice(&body_bytes.to_be_bytes());
+        head.extend_from_slice(&at.generation.to_be_bytes());
+        head.extend_from_slice(&at.number.to_be_bytes());
+        let crc = checksum(salt, &head).to_be_bytes();
+        let slots = self.0.iter_mut();
+        slots
+            .zip(crc.into_iter().chain(head))
+            .for_each(|(slot, byte)| *slot = byte);
         let bytes = self.0.len().next_multiple_of(LOG_SECTOR_BYTES);
         self.0.resize(bytes, 0);
-        &self.0
-    }
-
-    fn fill(&mut self, at: usize, bytes: impl IntoIterator<Item = u8>) {
-        let slots = self.0.iter_mut().skip(at);
-        slots.zip(bytes).for_each(|(slot, byte)| *slot = byte);
+        Ok(&self.0)
     }
 
     /// Makes it empty, and keeps a bounded part of its memory.
@@ -120,47 +119,43 @@ impl LogRecord {
     }
 }
 
-/// The body of the record at the beginning of `bytes`, and how many bytes the record takes, if it is the one at this
-/// position and passes its check.
-pub(crate) fn log_record(bytes: &[u8], salt: u64, at: LogPosition) -> Option<(&[u8], usize)> {
-    let found = LogPosition {
-        generation: read_u64(bytes, 8)?,
-        number: read_u64(bytes, 16)?,
-    };
-    if found != at {
+/// A record that passed its check.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LogRecordRef<'a> {
+    /// Which one it is.
+    pub at: LogPosition,
+    /// Its changes.
+    pub body: &'a [u8],
+    /// What it takes in the file, in bytes.
+    pub bytes: usize,
+}
+
+/// The record at the beginning of `bytes`, if it passes its check. Its head has a check of its own, so that bytes which
+/// only look like one cost little.
+pub(crate) fn log_record(bytes: &[u8], salt: u64) -> Option<LogRecordRef<'_>> {
+    let head = bytes.get(4..RECORD_HEAD_BYTES)?;
+    if checksum(salt, head) != read_u32(bytes, 0)? {
         return None;
     }
-    let end = RECORD_HEAD_BYTES.checked_add(read_u32(bytes, 4)? as usize)?;
-    if checksum(salt, bytes.get(4..end)?) != read_u32(bytes, 0)? {
-        return None;
-    }
+    let end = RECORD_HEAD_BYTES.checked_add(read_u32(bytes, 8)? as usize)?;
     let body = bytes.get(RECORD_HEAD_BYTES..end)?;
-    Some((body, end.next_multiple_of(LOG_SECTOR_BYTES)))
+    let at = LogPosition {
+        generation: read_u64(bytes, 12)?,
+        number: read_u64(bytes, 20)?,
+    };
+    (checksum(salt, body) == read_u32(bytes, 4)?).then_some(LogRecordRef {
+        at,
+        body,
+        bytes: end.next_multiple_of(LOG_SECTOR_BYTES),
+    })
 }
 
-/// True when `bytes` begins with the first record of whatever generation.
-pub(crate) fn begins_with_log_record(bytes: &[u8], salt: u64) -> bool {
-    let generation = read_u64(bytes, 8);
-    let at = generation.map(|generation| LogPosition {
-        generation,
-        number: 0,
-    });
-    at.is_some_and(|at| log_record(bytes, salt, at).is_some())
-}
-
-/// The number of a record of this generation behind the one that is missed, if one begins here and passes its check.
-pub(crate) fn later_log_record(bytes: &[u8], salt: u64, missed: LogPosition) -> Option<u64> {
-    let number = read_u64(bytes, 16)?;
-    let at = LogPosition { number, ..missed };
-    (number > missed.number && log_record(bytes, salt, at).is_some()).then_some(number)
-}
-
-/// The changes of a body, in order.
-pub(crate) fn decode_changes(mut body: &[u8]) -> Result<Vec<Change>, StorageError> {
+/// The changes of a body, in order; `place` names the file.
+pub(crate) fn decode_changes(place: &str, mut body: &[u8]) -> Result<Vec<Change>, StorageError> {
     let mut changes = Vec::new();
     while !body.is_empty() {
         let change = bincode::deserialize_from(&mut body)
-            .map_err(|error| StorageError::corrupt(WHAT, "a record", error.to_string()))?;
+            .map_err(|error| StorageError::corrupt(WHAT, place, error.to_string()))?;
         changes.push(change);
     }
     Ok(changes)

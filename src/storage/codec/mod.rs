@@ -14,8 +14,8 @@ pub use meta::Identity;
 pub(crate) use block::{Block, BlockBuilder, RECORD_OVERHEAD_BYTES, RecordRef, piece_count};
 pub(crate) use checkpoint::{CheckpointHead, CheckpointReader, CheckpointWriter, Frame};
 pub(crate) use log::{
-    LOG_SECTOR_BYTES, LogFileHead, LogPosition, LogRecord, begins_with_log_record, decode_changes,
-    decode_settled, encode_settled, later_log_record, log_record,
+    LOG_SECTOR_BYTES, LogFileHead, LogPosition, LogRecord, LogRecordRef, decode_changes,
+    decode_settled, encode_settled, log_record,
 };
 pub(crate) use marks::{decode_marks, encode_marks};
 pub(crate) use meta::{CompactionState, decode_compaction, decode_identity};

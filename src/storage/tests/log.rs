@@ -2,7 +2,7 @@
 //! end.
 
 use super::super::codec::LOG_SECTOR_BYTES;
-use super::super::database::{Change, Database};
+use super::super::database::{Change, Database, Stored};
 use super::super::logged::LoggedDatabase;
 use super::super::testing::MemoryDisk;
 use super::super::{Readers, StorageError};
@@ -13,39 +13,36 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-type Image = BTreeMap<Vec<u8>, Vec<u8>>;
+pub(super) type Image = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// So small that a few batches fill a generation.
-const LOG_BYTES_MAX: u64 = 4 * LOG_SECTOR_BYTES as u64;
+pub(super) const LOG_BYTES_MAX: u64 = 5 * LOG_SECTOR_BYTES as u64;
 
-fn try_open(dir: &Path, disk: &MemoryDisk) -> Result<LoggedDatabase, StorageError> {
+pub(super) fn try_open(dir: &Path, disk: &MemoryDisk) -> Result<LoggedDatabase, StorageError> {
     LoggedDatabase::open(dir, Arc::new(disk.clone()), LOG_BYTES_MAX, Readers::Inline)
 }
 
-fn opened(dir: &Path, disk: &MemoryDisk) -> LoggedDatabase {
+pub(super) fn opened(dir: &Path, disk: &MemoryDisk) -> LoggedDatabase {
     try_open(dir, disk).unwrap()
 }
 
-fn put(key: &str, value: &str) -> Change {
+pub(super) fn put(key: &str, value: &str) -> Change {
     Change::Put(Bytes::from(key.to_owned()), Bytes::from(value.to_owned()))
 }
 
-fn remove(key: &str) -> Change {
+pub(super) fn remove(key: &str) -> Change {
     Change::Remove(Bytes::from(key.to_owned()))
 }
 
-fn write(db: &LoggedDatabase, changes: Vec<Change>) {
+pub(super) fn write(db: &LoggedDatabase, changes: Vec<Change>) {
     db.apply(changes).unwrap();
     db.sync().unwrap();
 }
 
 /// Everything between two keys, as a reader sees it.
 fn seen_between(db: &dyn Database, from: &[u8], until: &[u8]) -> Image {
-    let pair = |item: Result<(_, _), StorageError>| {
-        let (key, value): (
-            super::super::database::Stored,
-            super::super::database::Stored,
-        ) = item.unwrap();
+    let pair = |item: Result<(Stored, Stored), StorageError>| {
+        let (key, value) = item.unwrap();
         (key.as_ref().to_vec(), value.as_ref().to_vec())
     };
     let pairs: Vec<_> = db.scan(from, until).map(pair).collect();
@@ -53,17 +50,17 @@ fn seen_between(db: &dyn Database, from: &[u8], until: &[u8]) -> Image {
     pairs.into_iter().collect()
 }
 
-fn seen(db: &dyn Database) -> Image {
+pub(super) fn seen(db: &dyn Database) -> Image {
     seen_between(db, &[0], &[0xff])
 }
 
-fn image(pairs: &[(&str, &str)]) -> Image {
+pub(super) fn image(pairs: &[(&str, &str)]) -> Image {
     let own = |(key, value): &(&str, &str)| (key.as_bytes().to_vec(), value.as_bytes().to_vec());
     pairs.iter().map(own).collect()
 }
 
 /// A copy of a directory, as a crash would leave it.
-fn copied(dir: &Path) -> tempfile::TempDir {
+pub(super) fn copied(dir: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(dir).unwrap() {
         let entry = entry.unwrap();
@@ -172,10 +169,11 @@ fn torn_end_is_dropped_and_nothing_else() {
         }
         let copy = copied(dir.path());
         fs::write(copy.path().join("commit.1.log"), &torn).unwrap();
-        let db = opened(copy.path(), &disk.copy());
+        let disk = disk.copy();
+        let db = opened(copy.path(), &disk);
         assert_eq!(seen(&db), image(&[("a", "1")]));
         write(&db, vec![put("c", "3")]);
-        let again = opened(copied(copy.path()).path(), &disk.copy());
+        let again = opened(copied(copy.path()).path(), &disk);
         assert!(again.get(b"b").unwrap().is_none());
     }
 }
@@ -266,15 +264,15 @@ fn value_that_looks_like_a_record_is_not_replayed() {
     write(&db, vec![put("a", "1")]);
     let log = fs::read(dir.path().join("commit.1.log")).unwrap();
     let mut forged = log[LOG_SECTOR_BYTES..2 * LOG_SECTOR_BYTES].to_vec();
-    forged[16..24].copy_from_slice(&9_u64.to_be_bytes());
+    forged[20..28].copy_from_slice(&9_u64.to_be_bytes());
     // Not even a forger who knows the format knows the salt.
-    let mut hasher = crc32fast::Hasher::new();
-    let body_bytes = u32::from_be_bytes(forged[4..8].try_into().unwrap()) as usize;
-    hasher.update(&forged[4..24 + body_bytes]);
-    let crc = hasher.finalize().to_be_bytes();
+    let body_bytes = u32::from_be_bytes(forged[8..12].try_into().unwrap()) as usize;
+    let body_crc = crc32fast::hash(&forged[28..28 + body_bytes]).to_be_bytes();
+    forged[4..8].copy_from_slice(&body_crc);
+    let crc = crc32fast::hash(&forged[4..28]).to_be_bytes();
     forged[..4].copy_from_slice(&crc);
     // So much before it that it begins with a sector: the head, the change's tag, its key and the length of the value.
-    let before = LOG_SECTOR_BYTES - (24 + 4 + 8 + 1 + 8);
+    let before = LOG_SECTOR_BYTES - (28 + 4 + 8 + 1 + 8);
     let value: Bytes = [vec![0; before], forged].concat().into();
     db.apply(vec![Change::Put(Bytes::from_static(b"b"), value)])
         .unwrap();
@@ -343,7 +341,8 @@ proptest! {
                 let found = db.get(&key).unwrap().map(|value| value.as_ref().to_vec());
                 prop_assert_eq!(found.as_ref(), model.get(&key));
             }
-            let part: Image = model.range(vec![b'k', 3]..vec![b'k', 9]).map(|(key, value)| (key.clone(), value.clone())).collect();
+            let part = model.range(vec![b'k', 3]..vec![b'k', 9]);
+            let part: Image = part.map(|(key, value)| (key.clone(), value.clone())).collect();
             prop_assert_eq!(seen_between(&db, &[b'k', 3], &[b'k', 9]), part);
         }
     }

@@ -17,4 +17,5 @@ mod log;
 mod open;
 mod random;
 mod reads;
+mod settling;
 mod writes;
