@@ -3,7 +3,7 @@
 //! What each is owed is known from the answers to the writes.
 
 use crate::support::pb::{WatchCreateRequest, WatchResponse};
-use crate::support::requests::{on_everything, op_delete, op_put};
+use crate::support::requests::{on, on_everything, on_prefix, op_delete, op_put};
 use crate::support::{Client, History, Peer, Validator, on_both_peers};
 use futures_util::future::join_all;
 use std::cell::Cell;
@@ -63,7 +63,12 @@ async fn create(
                 watch_id: i64::try_from(number).expect("small") + 1,
                 start_revision: (history.acknowledged() + offset).max(1),
                 prev_kv: number % 2 == 0,
-                ..on_everything()
+                // Wide ones are scanned for, narrow ones are looked up, and some hear of little.
+                ..match number % 3 {
+                    0 => on_everything(),
+                    1 => on("k3"),
+                    _ => on_prefix("k0001"),
+                }
             };
             stream.create(create.clone());
             creates.push((create.watch_id, create));

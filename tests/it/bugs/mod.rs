@@ -8,4 +8,5 @@
 mod compaction;
 mod creation;
 mod progress;
+mod resumption;
 mod size;
