@@ -1,6 +1,7 @@
 //! Generates the protobuf messages and the gRPC stubs from `proto/`, in pure Rust: no `protoc` is needed.
 //!
-//! It reads `proto/` and writes to `OUT_DIR`, and never anywhere else.
+//! It reads `proto/` and writes to `OUT_DIR`, and never anywhere else. With `VIGIL_FAULTS=1` it lets the seeded faults of
+//! `src/fault.rs` in, and never into a release.
 
 use prost::Message;
 use std::error::Error;
@@ -8,7 +9,8 @@ use std::path::PathBuf;
 use std::{env, fs};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo:rerun-if-changed=proto");
+    println!("cargo::rerun-if-changed=proto");
+    let_faults_in()?;
     let descriptors = protox::compile(["proto/rpc.proto"], ["proto"])?;
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     // Server reflection answers from this.
@@ -16,5 +18,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .bytes(".")
         .compile_fds(descriptors)?;
+    Ok(())
+}
+
+fn let_faults_in() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-env-changed=VIGIL_FAULTS");
+    println!("cargo::rustc-check-cfg=cfg(vigil_faults)");
+    if env::var_os("VIGIL_FAULTS").is_none_or(|value| value != "1") {
+        return Ok(());
+    }
+    if env::var("PROFILE")? != "debug" {
+        return Err(
+            "VIGIL_FAULTS=1 breaks the engine on purpose: no release is built with it".into(),
+        );
+    }
+    println!("cargo::rustc-cfg=vigil_faults");
     Ok(())
 }

@@ -6,6 +6,7 @@
 
 use super::protocol::{Delivery, ToWatcher};
 use super::stream::{InFlight, Link, WantedBy};
+use crate::fault::{self, Fault};
 use crate::model::Revision;
 use crate::watch::Batch;
 use actix::prelude::SendError;
@@ -122,7 +123,12 @@ impl Link {
     }
 
     fn put(&self, message: ToWatcher) -> Sent {
-        let (sent, refused) = match self.recipient.try_send(message) {
+        let tried = if fault::active(Fault::RecipientCloned) {
+            self.recipient.clone().try_send(message)
+        } else {
+            self.recipient.try_send(message)
+        };
+        let (sent, refused) = match tried {
             Ok(()) => return Sent::Sent,
             Err(SendError::Full(refused)) => (Sent::Full, refused),
             Err(SendError::Closed(refused)) => (Sent::Gone, refused),

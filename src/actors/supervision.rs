@@ -100,6 +100,11 @@ impl Worker {
         })
     }
 
+    /// From now on a commit tells the group again. The swap sees what Store did before it set the flag.
+    pub(crate) fn clear_wake_up(&self) {
+        self.committed_in_flight.swap(false, Ordering::SeqCst);
+    }
+
     /// Starts the watch side, empty, on the current arbiter, in place of the one before.
     pub(crate) fn start_watch_side(self: &Arc<Self>) {
         let epoch = self.epoch.fetch_add(1, Ordering::AcqRel) + 1;

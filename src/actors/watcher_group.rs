@@ -13,6 +13,7 @@ use super::protocol::{
 use super::stream::{Link, StreamState};
 use super::supervision::{Tripwire, Worker};
 use super::turn::{Leaving, Turn};
+use crate::fault::{self, Fault};
 use crate::model::{Commit, Revision};
 use crate::watch::{Batch, Entry, Owed, RingRead, Roster, cut, select};
 use actix::prelude::*;
@@ -80,6 +81,8 @@ impl WatcherGroup {
         if self.step() {
             let pause = yield_now().into_actor(self);
             ctx.wait(pause.map(|(), group, ctx| group.advance(ctx)));
+        } else if fault::active(Fault::WakeUpClearedLate) {
+            self.worker.clear_wake_up();
         }
     }
 
@@ -207,7 +210,7 @@ impl WatcherGroup {
     }
 
     fn send_stalled(&self, victims: Vec<(Entry<Link>, Owed)>) {
-        if !victims.is_empty() {
+        if !victims.is_empty() && !fault::once(Fault::OneStalledDropped) {
             self.worker.tell_victim_retry(Stalled { victims });
         }
     }
@@ -224,7 +227,8 @@ impl WatcherGroup {
         if entry.link.is_gone() {
             return;
         }
-        if entry.next_revision > self.revision() {
+        let level = entry.next_revision > self.revision();
+        if level || fault::active(Fault::HandOverWithoutLastStretch) {
             return self.join(entry);
         }
         let Some(batches) = self.last_stretch(&entry) else {
@@ -269,7 +273,12 @@ impl WatcherGroup {
             return None;
         }
         commits.retain(|commit| commit.revision <= self.revision());
-        let events = select(&entry.class, &commits, entry.next_revision);
+        let from = if fault::active(Fault::HandOverMissesOne) {
+            entry.next_revision.next()
+        } else {
+            entry.next_revision
+        };
+        let events = select(&entry.class, &commits, from);
         if entry.class.prev_kv && events.iter().any(|event| event.prev().is_none()) {
             return None;
         }
@@ -293,7 +302,13 @@ impl WatcherGroup {
         if entry.link.is_gone() {
             return reply.reply(revision);
         }
-        entry.link.tell_created(revision);
+        entry
+            .link
+            .tell_created(if fault::active(Fault::CreatedRevisionStale) {
+                revision.previous()
+            } else {
+                revision
+            });
         if entry.link.shared.progress_notify {
             self.progress.notify(entry.id, &entry.link.shared);
         }
@@ -308,7 +323,12 @@ impl WatcherGroup {
 
     /// Answers a stream's progress request if it can be answered now, and lets go of what was held for it (P2).
     fn try_progress(&mut self, stream: &Arc<StreamState>) {
-        for mut entry in self.progress.answer(stream, self.revision()) {
+        let revision = if fault::active(Fault::ProgressOfTheStore) {
+            self.worker.shared.ring.head()
+        } else {
+            self.revision()
+        };
+        for mut entry in self.progress.answer(stream, revision) {
             // Until it has been given what it missed, nobody may claim that the stream has everything.
             entry.link.leave_roster();
             self.returning.push_back(entry);
@@ -323,16 +343,19 @@ impl WatcherGroup {
 
     fn order(&mut self, order: Order, ctx: &mut Context<Self>) {
         self.orders.push_back(order);
-        self.look_at_the_ring();
+        if !fault::active(Fault::JudgedBeforeLevel) {
+            self.look_at_the_ring();
+        }
         self.advance(ctx);
     }
 
     /// Clears the flag before the ring is read: a commit after this tells again (W2). The swap sees what Store did before
     /// it set the flag.
     fn hear_of_commits(&mut self) {
-        self.worker
-            .committed_in_flight
-            .swap(false, Ordering::SeqCst);
+        let late = fault::active(Fault::WakeUpClearedLate);
+        if !late && !fault::active(Fault::WakeUpNeverCleared) {
+            self.worker.clear_wake_up();
+        }
         self.look_at_the_ring();
     }
 
@@ -412,6 +435,7 @@ impl Handler<Forget> for WatcherGroup {
 
     fn handle(&mut self, forget: Forget, ctx: &mut Self::Context) {
         match forget {
+            Forget::Watcher(_) if fault::active(Fault::ForgetIgnored) => {}
             Forget::Watcher(watcher) => {
                 let held = self.progress.forget_watcher(watcher);
                 if let Some(entry) = self.roster.remove(watcher).or(held) {

@@ -11,6 +11,7 @@ use super::codec::{
 };
 use super::database::Change;
 use super::directory::{directory, sync_directory};
+use crate::fault::{self, Fault};
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
@@ -72,7 +73,9 @@ impl CommitLog {
             if !found.is_empty() {
                 last = generation;
             }
-            changes.extend(found);
+            if generation == settled + 1 || !fault::active(Fault::SecondGenerationSkipped) {
+                changes.extend(found);
+            }
             Ok(LogFile { file, head })
         };
         let (next, after) = (read(settled + 1)?, read(settled + 2)?);
@@ -131,9 +134,11 @@ impl CommitLog {
         log.file
             .write_all_at(bytes, self.offset)
             .map_err(|error| StorageError::disk("write the commit log", error))?;
-        log.file
-            .sync_data()
-            .map_err(|error| StorageError::disk("sync the commit log", error))?;
+        if !fault::active(Fault::LogWithoutFdatasync) {
+            log.file
+                .sync_data()
+                .map_err(|error| StorageError::disk("sync the commit log", error))?;
+        }
         self.offset += bytes.len() as u64;
         self.next.number += 1;
         self.record.clear(RECORD_KEPT_BYTES_MAX);
@@ -220,7 +225,9 @@ fn read_generation(
         at.number += 1;
     }
     let mut behind = rest;
-    while let Some(sectors) = behind.get(LOG_SECTOR_BYTES..) {
+    while let Some(sectors) = behind.get(LOG_SECTOR_BYTES..)
+        && !fault::active(Fault::LogDamageTakenAsTorn)
+    {
         behind = sectors;
         if let Some(number) = later_log_record(behind, salt, at) {
             let reason = format!(
@@ -232,3 +239,6 @@ fn read_generation(
     }
     Ok(changes)
 }
+
+#[cfg(test)]
+mod tests;

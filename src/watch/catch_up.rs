@@ -7,6 +7,7 @@ use super::class_table::{ClassId, ClassTable, Hits};
 use super::roster::prev_missing;
 use super::waiting::{Wait, Waiting};
 use super::{Batch, BatchLimits, Entry, WatcherId, cut, select};
+use crate::fault::{self, Fault};
 use crate::model::{Commit, Event, Revision};
 use ahash::RandomState;
 use std::collections::{BTreeSet, HashMap};
@@ -243,6 +244,11 @@ impl<R> CatchUp<R> {
             class: Arc::clone(&pick.class),
             events: select(&pick.class, within(commits, &covered), pick.from),
         };
+        let next = if fault::active(Fault::PickClaimsOneMore) {
+            next.next()
+        } else {
+            next
+        };
         self.hand_out(hits, &waits, next, &mut handouts);
         handouts.made
     }
@@ -287,7 +293,10 @@ impl<R> CatchUp<R> {
                 self.move_to(wait.id, next, false);
                 continue;
             };
-            let after = batches.get(index + 1).map_or(next, |batch| batch.first());
+            let later = batches
+                .get(index + 1)
+                .filter(|_| !fault::active(Fault::LaterBatchesSkipped));
+            let after = later.map_or(next, |batch| batch.first());
             // Entries come by position: those that want the same events come one after the other.
             let shared = handouts.made.get_mut(first..).and_then(<[_]>::last_mut);
             if let Some(handout) = shared.filter(|it| wait.at <= it.batch.first()) {

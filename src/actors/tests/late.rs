@@ -48,6 +48,36 @@ fn l1_history_is_never_delivered_beyond_what_the_group_has_handled() {
 }
 
 #[test]
+fn l1_a_late_watcher_waits_for_a_group_that_sleeps() {
+    run(|| async {
+        let test = TestEngine::start(tiny()).await;
+        for value in 0..10 {
+            test.put("a", &value.to_string()).await;
+        }
+        let watch = test.watch_while_busy(everything_from(2), 16).await;
+        settle().await;
+        // The group sleeps at revision 11 while three more are committed, and Sync goes on.
+        let worker = test.worker();
+        worker
+            .committed_in_flight
+            .store(true, std::sync::atomic::Ordering::SeqCst);
+        for value in 0..3 {
+            test.put("a", &value.to_string()).await;
+        }
+        watch.go_on();
+        settle().await;
+        assert_eq!(worker.group_revision(), Revision(11));
+        assert_eq!(watch.revisions(), upto(2, 11));
+        // A registration wakes the group.
+        drop(test.watch(everything_from(0), 16).await);
+        settle().await;
+        assert_eq!(watch.revisions(), upto(2, 14));
+        drop(watch);
+        test.finish().await;
+    });
+}
+
+#[test]
 fn l2_a_hand_off_ends_while_writes_go_on() {
     run(|| async {
         let test = TestEngine::start(EngineLimits::default()).await;

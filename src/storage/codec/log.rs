@@ -6,6 +6,7 @@
 use super::super::StorageError;
 use super::super::database::Change;
 use super::{read_u32, to_u32};
+use crate::fault::{self, Fault};
 use bytes::Bytes;
 
 /// Records and the head of a file begin at multiples of this: what a disk writes whole or not at all.
@@ -131,7 +132,8 @@ pub(crate) fn log_record(bytes: &[u8], salt: u64, at: LogPosition) -> Option<(&[
         return None;
     }
     let end = RECORD_HEAD_BYTES.checked_add(read_u32(bytes, 4)? as usize)?;
-    if checksum(salt, bytes.get(4..end)?) != read_u32(bytes, 0)? {
+    let whole = checksum(salt, bytes.get(4..end)?) == read_u32(bytes, 0)?;
+    if !whole && !fault::active(Fault::TornRecordAccepted) {
         return None;
     }
     let body = bytes.get(RECORD_HEAD_BYTES..end)?;
