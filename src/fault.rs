@@ -6,6 +6,10 @@
 //!
 //! A fault never repairs anything and never decides anything in a build that is used.
 
+// However the name came in: what is built to be used has none of it.
+#[cfg(all(vigil_faults, not(debug_assertions)))]
+compile_error!("seeded faults are for test builds alone");
+
 macro_rules! faults {
     ($($(#[$doc:meta])+ $name:ident,)+) => {
         /// What can be broken.
@@ -21,6 +25,8 @@ macro_rules! faults {
 
 faults! {
     // Handing a commit to the watchers.
+    /// A group that starts again does not look what was committed while there was none.
+    GroupStartsDeaf,
     /// A worker that was told of commits once is never told again.
     WakeUpNeverCleared,
     /// The wake-up counts as in flight until the turn has ended, so that a commit within the turn tells nobody.
@@ -81,6 +87,8 @@ faults! {
     VictimSkipsUnkeptBatch,
     /// Room that appeared before the victim arrived is not noticed.
     EarlyRoomUnnoticed,
+    /// The net sends a victim without a batch round by history though it still has no room.
+    VictimSentRound,
     /// Nobody hears that a victim's watcher has room.
     RoomNotTold,
     /// Each message is sent through a recipient of its own, so that no mailbox is ever full.
@@ -111,6 +119,8 @@ faults! {
     ForgetIgnored,
     /// A watcher's death is not told to its stream.
     DeadWatcherSilent,
+    /// The death of a worker's watch side is not told to its streams.
+    DeadSideSilent,
     /// Two responses of a stream change places.
     OutboxReorders,
     /// `created` says a revision before the registration.
@@ -135,6 +145,8 @@ faults! {
     OutboxBytesUncounted,
     /// Requests are read however many responses wait.
     ControlItemsUnbounded,
+    /// An answer may be as large as it likes.
+    AnswerTooLargeGiven,
     /// Victims keep their batches whatever they weigh.
     PinnedBytesUnbounded,
 
@@ -183,6 +195,8 @@ faults! {
     LiveRecordPruned,
     /// The first record of a touched block goes though it is live.
     LiveRecordCleaned,
+    /// A compaction is scheduled in memory alone.
+    CompactionNotDurable,
     /// The compact revision is published when the records are gone.
     CompactionPublishedLate,
     /// Which records are dead is not written down.

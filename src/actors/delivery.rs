@@ -74,6 +74,11 @@ impl Link {
     pub(crate) fn tell_created(&self, revision: Revision) {
         self.shared.stream.note_told(revision);
         let in_flight = self.shared.depart_without_bytes();
+        let revision = if fault::active(Fault::CreatedRevisionStale) {
+            revision.previous()
+        } else {
+            revision
+        };
         self.recipient.do_send(ToWatcher::Created {
             revision,
             in_flight,

@@ -101,6 +101,11 @@ impl Progress {
         let started = fault::active(Fault::ProgressBelowStart)
             || stream.watches().values().all(|live| live.start <= reached);
         if stream.is_quiet() && started {
+            let reached = if fault::active(Fault::ProgressOfTheStore) {
+                stream.worker.revision()
+            } else {
+                reached
+            };
             write(stream, WatchId::STREAM, reached);
             return self.forget_stream(stream);
         }

@@ -17,6 +17,7 @@ use super::stream::{StreamId, StreamState};
 use super::sync::Sync;
 use super::victim_retry::VictimRetry;
 use super::watcher_group::WatcherGroup;
+use crate::fault::{self, Fault};
 use crate::model::Revision;
 use crate::storage::ReadView;
 use crate::watch::Ring;
@@ -353,6 +354,9 @@ impl Handler<Died> for Supervision {
             "worker {}: {reason}; its streams end and its watch side starts again",
             died.worker
         );
+        if fault::active(Fault::DeadSideSilent) {
+            return worker.run(|worker| worker.start_watch_side());
+        }
         worker.end_streams(WATCH_SIDE_FAILED);
         worker.run(|worker| {
             // Those that were opened meanwhile have nobody who answers them.

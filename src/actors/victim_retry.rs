@@ -82,7 +82,8 @@ impl VictimRetry {
     fn will_be_told(&self, watcher: WatcherId) -> bool {
         self.victims.get(watcher).is_some_and(|victim| {
             let link = &victim.entry.link;
-            matches!(victim.owed, Owed::Nothing)
+            !fault::active(Fault::VictimSentRound)
+                && matches!(victim.owed, Owed::Nothing)
                 && !link.is_gone()
                 && link.shared.is_wanted()
                 && link.shared.stream.in_flight() > 0

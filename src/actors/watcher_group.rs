@@ -302,13 +302,7 @@ impl WatcherGroup {
         if entry.link.is_gone() {
             return reply.reply(revision);
         }
-        entry
-            .link
-            .tell_created(if fault::active(Fault::CreatedRevisionStale) {
-                revision.previous()
-            } else {
-                revision
-            });
+        entry.link.tell_created(revision);
         if entry.link.shared.progress_notify {
             self.progress.notify(entry.id, &entry.link.shared);
         }
@@ -323,12 +317,7 @@ impl WatcherGroup {
 
     /// Answers a stream's progress request if it can be answered now, and lets go of what was held for it (P2).
     fn try_progress(&mut self, stream: &Arc<StreamState>) {
-        let revision = if fault::active(Fault::ProgressOfTheStore) {
-            self.worker.shared.ring.head()
-        } else {
-            self.revision()
-        };
-        for mut entry in self.progress.answer(stream, revision) {
+        for mut entry in self.progress.answer(stream, self.revision()) {
             // Until it has been given what it missed, nobody may claim that the stream has everything.
             entry.link.leave_roster();
             self.returning.push_back(entry);
@@ -370,7 +359,9 @@ impl Actor for WatcherGroup {
     fn started(&mut self, ctx: &mut Self::Context) {
         // Whoever was told of commits while there was no group has told nobody, and it would never be told again: the
         // wake-up counts as in flight.
-        self.hear_of_commits();
+        if !fault::active(Fault::GroupStartsDeaf) {
+            self.hear_of_commits();
+        }
         self.advance(ctx);
         let interval = self.worker.limits().progress_notify_interval;
         ctx.run_interval(interval, |_, ctx| ctx.notify(ProgressTick));

@@ -81,7 +81,9 @@ impl Compactor {
     /// Schedules a compaction durably, then tells the readers; its records go in later steps (L6).
     pub(crate) fn schedule(&mut self, core: &Core, revision: Revision) -> Result<(), StorageError> {
         self.state.scheduled = revision;
-        self.write(core, Vec::new())?;
+        if !fault::active(Fault::CompactionNotDurable) {
+            self.write(core, Vec::new())?;
+        }
         if !fault::active(Fault::CompactionPublishedLate) {
             core.publish_compaction(revision);
         }

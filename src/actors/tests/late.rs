@@ -1,8 +1,8 @@
 //! Late watchers: rules L1 to L7 as far as actors keep them.
 
 use super::support::*;
-use crate::actors::{EngineLimits, WatchRejection};
-use crate::model::{KeyRange, Revision, WatchSpec};
+use crate::actors::{EngineLimits, WatchCreate, WatchRejection};
+use crate::model::{EventFilters, KeyRange, Revision, WatchSpec};
 use crate::storage::StorageLimits;
 use crate::watch::BatchLimits;
 use std::time::Duration;
@@ -163,6 +163,33 @@ fn l4_a_key_that_seldom_changes_is_looked_up_and_not_scanned_for() {
         assert_eq!(watch.revisions(), vec![2, 3003]);
         assert_eq!(test.reads().await.0, 0, "no stretch of history was decoded");
         drop(watch);
+        test.finish().await;
+    });
+}
+
+#[test]
+fn l4_what_is_looked_up_by_revision_is_filtered_too() {
+    run(|| async {
+        let test = TestEngine::start(tiny()).await;
+        for value in 0..3 {
+            test.put("a", &value.to_string()).await;
+            test.delete("a").await;
+        }
+        let mut stream = test.stream();
+        let deletes = WatchCreate {
+            filters: EventFilters {
+                no_put: true,
+                ..EventFilters::default()
+            },
+            ..create(KeyRange::single("a"), 2)
+        };
+        stream.create(deletes).await;
+        let responses = stream.read_all().await;
+        let (_, picks) = test.reads().await;
+        assert!(picks > 0, "it was looked up");
+        let revisions: Vec<_> = responses.iter().flat_map(Response::revisions).collect();
+        assert_eq!(revisions, [3, 5, 7]);
+        drop(stream);
         test.finish().await;
     });
 }
