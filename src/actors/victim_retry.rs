@@ -50,8 +50,11 @@ impl VictimRetry {
         let sent = match &victim.owed {
             Owed::Events(_) if fault::active(Fault::VictimBatchDropped) => Sent::Sent,
             Owed::Events(batch) if fault::active(Fault::VictimBatchTwice) => {
-                link.deliver(batch, 1);
-                link.deliver(batch, 1)
+                let sent = link.deliver(batch, 1);
+                if sent == Sent::Sent {
+                    link.deliver(batch, 1);
+                }
+                sent
             }
             Owed::Events(batch) => link.deliver(batch, 1),
             Owed::Compacted(compact_revision) => link.deliver_compacted(*compact_revision),
