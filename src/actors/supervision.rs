@@ -355,7 +355,7 @@ impl Handler<Died> for Supervision {
             died.worker
         );
         if fault::active(Fault::DeadSideSilent) {
-            return worker.run(|worker| worker.start_watch_side());
+            return worker.run(Worker::start_watch_side);
         }
         worker.end_streams(WATCH_SIDE_FAILED);
         worker.run(|worker| {
