@@ -53,7 +53,7 @@ faults! {
     SyncBeyondGroup,
     /// A late watcher joins the group without what was committed meanwhile: registered after the replay.
     HandOverWithoutLastStretch,
-    /// The last stretch begins one revision too late.
+    /// What a late watcher still lacks at the hand-over begins one revision too late.
     HandOverMissesOne,
     /// A lagging watcher is handed more before it has handled what it has.
     SecondDeliveryOutstanding,

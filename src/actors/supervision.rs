@@ -103,7 +103,9 @@ impl Worker {
 
     /// From now on a commit tells the group again. The swap sees what Store did before it set the flag.
     pub(crate) fn clear_wake_up(&self) {
-        self.committed_in_flight.swap(false, Ordering::SeqCst);
+        if !fault::active(Fault::WakeUpNeverCleared) {
+            self.committed_in_flight.swap(false, Ordering::SeqCst);
+        }
     }
 
     /// Starts the watch side, empty, on the current arbiter, in place of the one before.

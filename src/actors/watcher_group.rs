@@ -273,12 +273,7 @@ impl WatcherGroup {
             return None;
         }
         commits.retain(|commit| commit.revision <= self.revision());
-        let from = if fault::active(Fault::HandOverMissesOne) {
-            entry.next_revision.next()
-        } else {
-            entry.next_revision
-        };
-        let events = select(&entry.class, &commits, from);
+        let events = select(&entry.class, &commits, entry.next_revision);
         if entry.class.prev_kv && events.iter().any(|event| event.prev().is_none()) {
             return None;
         }
@@ -338,11 +333,9 @@ impl WatcherGroup {
         self.advance(ctx);
     }
 
-    /// Clears the flag before the ring is read: a commit after this tells again (W2). The swap sees what Store did before
-    /// it set the flag.
+    /// Clears the flag before the ring is read: a commit after this tells again (W2).
     fn hear_of_commits(&mut self) {
-        let late = fault::active(Fault::WakeUpClearedLate);
-        if !late && !fault::active(Fault::WakeUpNeverCleared) {
+        if !fault::active(Fault::WakeUpClearedLate) {
             self.worker.clear_wake_up();
         }
         self.look_at_the_ring();

@@ -261,7 +261,13 @@ impl<R> CatchUp<R> {
     /// Takes out entries that have been handed everything up to `revision`, at most `entries_max`: the group can have
     /// them back. Their last delivery may still be outstanding; what the group sends comes after it (L2).
     pub fn level(&mut self, revision: Revision, entries_max: usize) -> Vec<Entry<R>> {
-        self.take_within(revision.next()..Revision(i64::MAX), entries_max)
+        let mut entries = self.take_within(revision.next()..Revision(i64::MAX), entries_max);
+        if fault::active(Fault::HandOverMissesOne) {
+            for entry in &mut entries {
+                entry.next_revision = entry.next_revision.next();
+            }
+        }
+        entries
     }
 
     fn take_within(&mut self, positions: Range<Revision>, entries_max: usize) -> Vec<Entry<R>> {
