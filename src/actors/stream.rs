@@ -6,6 +6,7 @@
 use super::outbox::{Outbox, StreamEnd, StreamLife};
 use super::protocol::{Forget, Quiet, Roomy, ToWatcher};
 use super::supervision::Worker;
+use crate::fault::{self, Fault};
 use crate::model::{Revision, WatchId};
 use crate::watch::WatcherId;
 use actix::WeakRecipient;
@@ -123,7 +124,8 @@ impl StreamState {
     /// True when nothing is on its way and every watcher is in the roster: all up to the group's revision is in the
     /// outbox.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.in_flight() == 0 && self.not_in_roster() == 0
+        (self.in_flight() == 0 || fault::active(Fault::ProgressOvertakesEvents))
+            && (self.not_in_roster() == 0 || fault::active(Fault::ProgressDespiteVictims))
     }
 
     /// True when the stream has ended.
@@ -272,7 +274,8 @@ impl LinkState {
         let stream = &self.stream;
         let bytes_max = stream.worker.limits().in_flight_bytes_max;
         let before = stream.in_flight_bytes.fetch_add(bytes, Ordering::AcqRel);
-        if before > 0 && before + bytes > bytes_max {
+        let full = before > 0 && before + bytes > bytes_max;
+        if full && !fault::active(Fault::BytesInFlightUncounted) {
             stream.starved.store(true, Ordering::SeqCst);
             stream.in_flight_bytes.fetch_sub(bytes, Ordering::AcqRel);
             return None;
@@ -313,7 +316,7 @@ impl LinkState {
         let wanted_by = self
             .wanted_by
             .swap(WantedBy::Nobody as u8, Ordering::SeqCst);
-        if wanted_by == WantedBy::VictimRetry as u8 {
+        if wanted_by == WantedBy::VictimRetry as u8 && !fault::active(Fault::RoomNotTold) {
             stream
                 .worker
                 .tell_victim_retry(Roomy::Watcher(self.watcher));

@@ -17,6 +17,7 @@ use super::stream::{StreamId, StreamState};
 use super::sync::Sync;
 use super::victim_retry::VictimRetry;
 use super::watcher_group::WatcherGroup;
+use crate::fault::{self, Fault};
 use crate::model::Revision;
 use crate::storage::ReadView;
 use crate::watch::Ring;
@@ -98,6 +99,13 @@ impl Worker {
             last_number: AtomicU64::new(0),
             shared,
         })
+    }
+
+    /// From now on a commit tells the group again. The swap sees what Store did before it set the flag.
+    pub(crate) fn clear_wake_up(&self) {
+        if !fault::active(Fault::WakeUpNeverCleared) {
+            self.committed_in_flight.swap(false, Ordering::SeqCst);
+        }
     }
 
     /// Starts the watch side, empty, on the current arbiter, in place of the one before.
@@ -348,6 +356,9 @@ impl Handler<Died> for Supervision {
             "worker {}: {reason}; its streams end and its watch side starts again",
             died.worker
         );
+        if fault::active(Fault::DeadSideSilent) {
+            return worker.run(Worker::start_watch_side);
+        }
         worker.end_streams(WATCH_SIDE_FAILED);
         worker.run(|worker| {
             // Those that were opened meanwhile have nobody who answers them.

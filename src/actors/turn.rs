@@ -5,6 +5,7 @@
 
 use super::delivery::Sent;
 use super::stream::Link;
+use crate::fault::{self, Fault};
 use crate::model::Revision;
 use crate::watch::{Entry, Match, Owed, Roster, Visit};
 use std::collections::VecDeque;
@@ -96,7 +97,11 @@ fn deliver(
     (before, after): (Revision, Revision),
     share: usize,
 ) -> Option<Leaving> {
-    let cursor = entry.cursor(before);
+    let cursor = if fault::active(Fault::FutureStartIgnored) {
+        before.next()
+    } else {
+        entry.cursor(before)
+    };
     if cursor > after {
         return None;
     }

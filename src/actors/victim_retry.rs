@@ -7,6 +7,7 @@ use super::delivery::Sent;
 use super::protocol::{Drained, Inspect, Inspection, Retire, Role, Roomy, Stalled};
 use super::stream::{Link, StreamId};
 use super::supervision::{Tripwire, Worker};
+use crate::fault::{self, Fault};
 use crate::watch::{Entry, Owed, Victims, WatcherId};
 use actix::prelude::*;
 use std::sync::Arc;
@@ -47,6 +48,14 @@ impl VictimRetry {
         let victim = self.victims.get(watcher)?;
         let link = &victim.entry.link;
         let sent = match &victim.owed {
+            Owed::Events(_) if fault::active(Fault::VictimBatchDropped) => Sent::Sent,
+            Owed::Events(batch) if fault::active(Fault::VictimBatchTwice) => {
+                let sent = link.deliver(batch, 1);
+                if sent == Sent::Sent {
+                    link.deliver(batch, 1);
+                }
+                sent
+            }
             Owed::Events(batch) => link.deliver(batch, 1),
             Owed::Compacted(compact_revision) => link.deliver_compacted(*compact_revision),
             Owed::Nothing if link.is_gone() => Sent::Gone,
@@ -76,7 +85,8 @@ impl VictimRetry {
     fn will_be_told(&self, watcher: WatcherId) -> bool {
         self.victims.get(watcher).is_some_and(|victim| {
             let link = &victim.entry.link;
-            matches!(victim.owed, Owed::Nothing)
+            !fault::active(Fault::VictimSentRound)
+                && matches!(victim.owed, Owed::Nothing)
                 && !link.is_gone()
                 && link.shared.is_wanted()
                 && link.shared.stream.in_flight() > 0
@@ -120,7 +130,7 @@ impl Handler<Stalled> for VictimRetry {
                 continue;
             }
             // The watcher may have said that it has room before its entry came here.
-            if !entry.link.shared.is_wanted() {
+            if !entry.link.shared.is_wanted() && !fault::active(Fault::EarlyRoomUnnoticed) {
                 roomy.push(entry.id);
             }
             self.victims.insert(entry, owed);

@@ -7,6 +7,7 @@ use super::outbox::{Closed, Outbox, Room, StreamEnd, StreamItem};
 use super::protocol::{Delivery, Forget, ToWatcher};
 use super::slim_context::SlimContext;
 use super::stream::LinkState;
+use crate::fault::{self, Fault};
 use crate::watch::Batch;
 use actix::prelude::*;
 use std::sync::Arc;
@@ -55,7 +56,7 @@ impl Watcher {
         let waiting = async move {
             tokio::select! {
                 room = room => Some(room),
-                () = cancelled(&shared) => None,
+                () = cancelled(&shared), if !fault::active(Fault::CancelWaitsForRoom) => None,
             }
         };
         ctx.wait(waiting.into_actor(self).map(move |room, watcher, ctx| {
@@ -100,6 +101,9 @@ impl Actor for Watcher {
     fn stopped(&mut self, _ctx: &mut Self::Context) {
         let stream = &self.shared.stream;
         if std::thread::panicking() {
+            if fault::active(Fault::DeadWatcherSilent) {
+                return;
+            }
             // Cancelling the watch would close the user's channel in common clients; this makes them resume (P6).
             stream.end(StreamEnd::Unavailable("a watcher failed"));
             stream.worker.tell_group(Forget::Stream(Arc::clone(stream)));
@@ -157,7 +161,9 @@ impl Handler<ToWatcher> for Watcher {
                 let revision = self.shared.stream.worker.revision();
                 self.outbox
                     .push(StreamItem::Canceled { watch_id, revision });
-                ctx.stop();
+                if !fault::active(Fault::CancelledWatcherStays) {
+                    ctx.stop();
+                }
             }
         }
     }

@@ -13,6 +13,7 @@ use super::protocol::{
 use super::stream::{Link, StreamState};
 use super::supervision::{Tripwire, Worker};
 use super::turn::{Leaving, Turn};
+use crate::fault::{self, Fault};
 use crate::model::{Commit, Revision};
 use crate::watch::{Batch, Entry, Owed, RingRead, Roster, cut, select};
 use actix::prelude::*;
@@ -81,6 +82,8 @@ impl WatcherGroup {
         if self.step() {
             let pause = yield_now().into_actor(self);
             ctx.wait(pause.map(|(), group, ctx| group.advance(ctx)));
+        } else if fault::active(Fault::WakeUpClearedLate) {
+            self.worker.clear_wake_up();
         }
     }
 
@@ -213,7 +216,7 @@ impl WatcherGroup {
     }
 
     fn send_stalled(&self, victims: Vec<(Entry<Link>, Owed)>) {
-        if !victims.is_empty() {
+        if !victims.is_empty() && !fault::once(Fault::OneStalledDropped) {
             self.worker.tell_victim_retry(Stalled { victims });
         }
     }
@@ -230,7 +233,8 @@ impl WatcherGroup {
         if entry.link.is_gone() {
             return;
         }
-        if entry.next_revision > self.revision() {
+        let level = entry.next_revision > self.revision();
+        if level || fault::active(Fault::HandOverWithoutLastStretch) {
             return self.join(entry);
         }
         let Some(batches) = self.last_stretch(&entry) else {
@@ -329,16 +333,17 @@ impl WatcherGroup {
 
     fn order(&mut self, order: Order, ctx: &mut Context<Self>) {
         self.orders.push_back(order);
-        self.look_at_the_ring();
+        if !fault::active(Fault::JudgedBeforeLevel) {
+            self.look_at_the_ring();
+        }
         self.advance(ctx);
     }
 
-    /// Clears the flag before the ring is read: a commit after this tells again (W2). The swap sees what Store did before
-    /// it set the flag.
+    /// Clears the flag before the ring is read: a commit after this tells again (W2).
     fn hear_of_commits(&mut self) {
-        self.worker
-            .committed_in_flight
-            .swap(false, Ordering::SeqCst);
+        if !fault::active(Fault::WakeUpClearedLate) {
+            self.worker.clear_wake_up();
+        }
         self.look_at_the_ring();
     }
 
@@ -353,7 +358,9 @@ impl Actor for WatcherGroup {
     fn started(&mut self, ctx: &mut Self::Context) {
         // Whoever was told of commits while there was no group has told nobody, and it would never be told again: the
         // wake-up counts as in flight.
-        self.hear_of_commits();
+        if !fault::active(Fault::GroupStartsDeaf) {
+            self.hear_of_commits();
+        }
         self.advance(ctx);
         let interval = self.worker.limits().progress_notify_interval;
         ctx.run_interval(interval, |_, ctx| ctx.notify(ProgressTick));
@@ -426,6 +433,7 @@ impl Handler<Forget> for WatcherGroup {
 
     fn handle(&mut self, forget: Forget, ctx: &mut Self::Context) {
         match forget {
+            Forget::Watcher(_) if fault::active(Fault::ForgetIgnored) => {}
             Forget::Watcher(watcher) => {
                 let held = self.progress.forget_watcher(watcher);
                 if let Some(entry) = self.roster.remove(watcher).or(held) {

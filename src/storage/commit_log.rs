@@ -10,6 +10,7 @@ use super::codec::{
 };
 use super::database::Change;
 use super::directory::{directory, sync_directory};
+use crate::fault::{self, Fault};
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
@@ -77,7 +78,9 @@ impl CommitLog {
             [next, after]
         };
         let mut changes = found.changes;
-        changes.extend(found_after.changes);
+        if !fault::active(Fault::SecondGenerationSkipped) {
+            changes.extend(found_after.changes);
+        }
         Ok((Self::new(files, generation + 1), changes))
     }
 
@@ -140,9 +143,13 @@ impl CommitLog {
         let written = log.file.write_all_at(bytes, self.offset);
         let name = turn(&FILES, self.next.generation);
         let failed = |error| failed("write", name, &error);
-        written
-            .and_then(|()| log.file.sync_data())
-            .map_err(failed)?;
+        let sync = |()| {
+            if fault::active(Fault::LogWithoutFdatasync) {
+                return Ok(());
+            }
+            log.file.sync_data()
+        };
+        written.and_then(sync).map_err(failed)?;
         self.offset += bytes.len() as u64;
         self.next.number += 1;
         self.record.clear(RECORD_KEPT_BYTES_MAX);
@@ -272,6 +279,9 @@ impl Found {
                 number: 0,
             },
         };
+        if fault::active(Fault::LogDamageTakenAsTorn) {
+            return Ok(());
+        }
         for offset in (end..bytes.len()).step_by(LOG_SECTOR_BYTES) {
             let Some(later) = record_at(bytes, offset, salt) else {
                 continue;
@@ -307,3 +317,6 @@ fn after(at: LogPosition) -> LogPosition {
         ..at
     }
 }
+
+#[cfg(test)]
+mod tests;

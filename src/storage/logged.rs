@@ -7,6 +7,7 @@ use super::codec::{KEY_SETTLED, decode_settled, encode_settled};
 use super::commit_log::CommitLog;
 use super::database::{Change, Database, Scan, Stored};
 use super::{Readers, StorageError};
+use crate::fault::{self, Fault};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -133,7 +134,9 @@ impl LoggedDatabase {
 
     /// Hands the open generation over, once the one before it lies in the engine, and begins the next.
     fn switch(&self, log: &mut CommitLog) -> Result<(), StorageError> {
-        self.inner.wait()?;
+        if !fault::active(Fault::LogSwitchedUnsettled) {
+            self.inner.wait()?;
+        }
         let job = {
             let mut layers = self.inner.layers_mut();
             layers.settling = Arc::new(std::mem::take(&mut layers.open));
@@ -205,6 +208,9 @@ impl Inner {
 
     /// Settles a generation. A panic of the engine is an error like any other: whoever waits has to hear of it.
     fn run(&self, (generation, layer): &Job) {
+        if fault::active(Fault::SettlingUnseen) {
+            self.layers_mut().settling = Arc::default();
+        }
         let settle = || settle(self.engine.as_ref(), *generation, layer);
         let panicked = |_| {
             Err(StorageError::disk(
@@ -266,7 +272,9 @@ fn settle(engine: &dyn Database, generation: u64, layer: &Layer) -> Result<(), S
     if !batch.is_empty() {
         engine.apply(batch)?;
     }
-    engine.sync()?;
+    if !fault::active(Fault::SettledMarkBeforeSync) {
+        engine.sync()?;
+    }
     let mark = Change::Put(Bytes::from_static(KEY_SETTLED), encode_settled(generation)?);
     engine.apply(vec![mark])?;
     engine.sync()

@@ -106,6 +106,16 @@ impl MemoryDisk {
         Self::from_image(image)
     }
 
+    /// What a worse power cut leaves: everything durable, and of the batches that were not only the newest.
+    pub(crate) fn with_newest_unsynced(&self) -> Self {
+        let state = self.0.lock().unwrap();
+        let mut image = state.durable.clone();
+        if let Some(batch) = state.unsynced.last() {
+            apply_to(&mut image, batch);
+        }
+        Self::from_image(image)
+    }
+
     /// A copy of everything that is applied.
     pub(crate) fn copy(&self) -> Self {
         Self::from_image(self.0.lock().unwrap().live.clone())
