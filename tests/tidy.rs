@@ -47,7 +47,7 @@ const RULES: &[(&str, u32)] = &[
     ("p", 6),
     ("d", 6),
     ("b", 4),
-    ("t", 4),
+    ("t", 5),
 ];
 
 fn assert_none(rule: &str, faults: Vec<String>) {

@@ -8,7 +8,7 @@ use super::outbox::StreamItem;
 use super::stream::{Link, LinkState, StreamId, StreamState};
 use crate::model::{Revision, WatchId};
 use crate::watch::{Entry, WatcherId};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
@@ -16,9 +16,9 @@ use std::sync::{Arc, Weak};
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     /// Requests that could not be answered yet, one per stream.
-    pending: HashMap<StreamId, Pending>,
+    pending: BTreeMap<StreamId, Pending>,
     /// Watchers that want periodic progress.
-    notified: HashMap<WatcherId, Weak<LinkState>>,
+    notified: BTreeMap<WatcherId, Weak<LinkState>>,
 }
 
 #[derive(Debug)]
@@ -157,7 +157,7 @@ impl Progress {
         revision: Revision,
         entry_of: impl Fn(WatcherId) -> Option<&'a Entry<Link>>,
     ) {
-        let mut crowded = HashMap::new();
+        let mut crowded = BTreeMap::new();
         self.notified.retain(|watcher, shared| {
             let Some(shared) = shared.upgrade() else {
                 return false;

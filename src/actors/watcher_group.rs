@@ -5,6 +5,7 @@
 //! `VictimRetry` when its mailbox is full and to Sync when the ring has no more of what it wants.
 
 use super::delivery::Sent;
+use super::hooks::{self, HookPoint};
 use super::progress::Progress;
 use super::protocol::{
     CaughtUp, Committed, Drained, Forget, Inspect, Inspection, Lagging, Later, Quiet, Register,
@@ -384,7 +385,9 @@ impl Handler<RequestProgress> for WatcherGroup {
 
     fn handle(&mut self, request: RequestProgress, ctx: &mut Self::Context) -> Self::Result {
         let (returned, kept) = Later::new();
-        self.order(Order::Progress(request.stream, kept), ctx);
+        hooks::pass(HookPoint::ProgressCheck, self, ctx, |group, ctx| {
+            group.order(Order::Progress(request.stream, kept), ctx);
+        });
         returned
     }
 }
@@ -441,8 +444,10 @@ impl Handler<Quiet> for WatcherGroup {
     type Result = ();
 
     fn handle(&mut self, quiet: Quiet, ctx: &mut Self::Context) {
-        self.try_progress(&quiet.stream);
-        self.advance(ctx);
+        hooks::pass(HookPoint::ProgressCheck, self, ctx, move |group, ctx| {
+            group.try_progress(&quiet.stream);
+            group.advance(ctx);
+        });
     }
 }
 
@@ -462,9 +467,11 @@ impl Handler<Inspect> for WatcherGroup {
 impl Handler<ProgressTick> for WatcherGroup {
     type Result = ();
 
-    fn handle(&mut self, _tick: ProgressTick, _ctx: &mut Self::Context) {
-        let (roster, revision) = (&self.roster, self.revision());
-        self.progress.tick(revision, |watcher| roster.get(watcher));
+    fn handle(&mut self, _tick: ProgressTick, ctx: &mut Self::Context) {
+        hooks::pass(HookPoint::ProgressCheck, self, ctx, |group, _| {
+            let (roster, revision) = (&group.roster, group.revision());
+            group.progress.tick(revision, |watcher| roster.get(watcher));
+        });
     }
 }
 

@@ -6,7 +6,7 @@ mod deaths;
 mod late;
 mod progress;
 mod races;
-mod random;
+mod simulation;
 mod store;
 mod streams;
 mod support;
