@@ -66,6 +66,11 @@ impl<'h> StreamCheck<'h> {
         }
     }
 
+    /// How many creates were not answered.
+    pub(crate) fn unanswered(&self) -> usize {
+        self.asked.len()
+    }
+
     /// The client has sent something.
     pub(crate) fn asked(&mut self, ask: &Ask) {
         if let Ask::Create(create) = ask {

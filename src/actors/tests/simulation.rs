@@ -28,9 +28,9 @@ use validator::judge;
 use validator::record::{self, Line, Server};
 use validator::verdict::Verdict;
 
-const STEPS: usize = 400;
+const STEPS: usize = 1000;
 /// How many seeds every run of the tests tries.
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 20;
 
 impl Simulation {
     async fn run(&mut self) {

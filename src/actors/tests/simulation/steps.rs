@@ -17,7 +17,8 @@ use tokio::time::Instant;
 
 const KEYS: usize = 4;
 const STREAMS_MAX: usize = 6;
-const ACTORS_MAX: usize = 12;
+/// Herds of actors, and actors that come alone.
+const HERDS_MAX: usize = 5;
 
 /// A simulation on its way.
 pub(super) struct Simulation {
@@ -73,9 +74,13 @@ impl Simulation {
             16..18 => self.ask().await,
             18..23 => self.read().await,
             23 => self.stall(),
-            24 => self.go_on(),
+            24 => (0..1 + self.weather.herd).for_each(|_| self.go_on()),
             25 => self.give_up(),
-            26..28 => self.come_back().await,
+            26..28 => {
+                for _ in 0..1 + self.resumes.len() / 4 {
+                    self.come_back().await;
+                }
+            }
             28 => self.answer_reads(usize::MAX),
             _ => pass(PROGRESS / 3).await,
         }
@@ -301,16 +306,21 @@ impl Simulation {
     }
 
     async fn watch(&mut self) {
-        let create = self.new_watch();
-        self.watch_with(Create {
+        let create = Create {
             watch_id: 0,
-            ..create
-        })
-        .await;
+            ..self.new_watch()
+        };
+        for _ in 0..self.weather.herd {
+            self.watch_with(create.clone()).await;
+        }
+    }
+
+    fn actors_max(&self) -> usize {
+        HERDS_MAX * self.weather.herd + HERDS_MAX
     }
 
     async fn watch_with(&mut self, create: Create) {
-        if self.actors.len() >= ACTORS_MAX {
+        if self.actors.len() >= self.actors_max() {
             return;
         }
         let manners = Manners {
@@ -375,16 +385,18 @@ impl Simulation {
     }
 
     async fn read(&mut self) {
-        let responses_max = self.chance.of(&[1, 3, 30, 100]);
-        let Some(stream) = self.chance.pick(&mut self.streams) else {
-            return;
-        };
-        for _ in 0..responses_max {
-            if !stream.read().await {
-                break;
+        for _ in 0..self.chance.of(&[1, STREAMS_MAX]) {
+            let responses_max = self.chance.of(&[1, 3, 30, 100]);
+            let Some(stream) = self.chance.pick(&mut self.streams) else {
+                return;
+            };
+            for _ in 0..responses_max {
+                if !stream.read().await {
+                    break;
+                }
             }
+            self.resumes.extend(stream.compacted());
         }
-        self.resumes.extend(stream.compacted());
         self.bury();
     }
 
@@ -394,7 +406,8 @@ impl Simulation {
             self.resumes.extend(ended.leave());
         }
         // More would come back than ever left.
-        self.resumes.truncate(ACTORS_MAX);
+        let most = self.actors_max();
+        self.resumes.truncate(most);
     }
 
     fn stall(&mut self) {

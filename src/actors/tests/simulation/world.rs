@@ -64,6 +64,8 @@ pub(super) struct Weather {
     pub(super) pauses: bool,
     /// Steps between two of the rare events, about.
     pub(super) calm: usize,
+    /// How many watchers come at once, who all want the same.
+    pub(super) herd: usize,
 }
 
 impl Weather {
@@ -77,7 +79,8 @@ impl Weather {
             reads_busy: chance.once_in(4),
             reads_fail: chance.once_in(6),
             pauses: chance.once_in(2),
-            calm: 40 + chance.below(200),
+            calm: 60 + chance.below(600),
+            herd: chance.of(&[1, 1, 3, 12]),
         }
     }
 
