@@ -134,7 +134,7 @@ fn create(watcher: u64, start_revision: i64) -> Create {
         no_put: watcher == 6,
         no_delete: watcher == 7,
         prev_kv: watcher % 2 == 1,
-        fragment: watcher % 3 == 0,
+        fragment: watcher.is_multiple_of(3),
         ..Create::default()
     }
 }
@@ -143,7 +143,7 @@ fn create(watcher: u64, start_revision: i64) -> Create {
 async fn watch(client: Client, recorder: &Recorder, watcher: u64, mut next: i64) -> i64 {
     loop {
         let mut stream = recorder.watch(&client);
-        stream.create(&create(watcher, next), watcher % 2 == 0);
+        stream.create(&create(watcher, next), watcher.is_multiple_of(2));
         for told in 0.. {
             let Some(response) = stream.receive().await else {
                 stream.leave();
@@ -185,7 +185,7 @@ async fn round(peer: &mut Peer, recorder: &Recorder, round: u64, positions: Vec<
         tokio::join!(recorder.call(&idle, last), killing);
     };
     let both = async { tokio::join!(join_all(watchers), kill).0 };
-    let positions = within("a load and a kill", both).await;
+    let positions = within("a load and a kill", Box::pin(both)).await;
     peer.restart().await;
     recorder.note(&Line::Restart);
     positions

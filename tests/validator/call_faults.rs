@@ -93,6 +93,9 @@ fn a_revision_below_one_that_was_seen_is_found() {
     with(read(0), done(6, of_range(vec![]))).breaks(Property::Sequential, "7 was seen");
     let seen = with(read(7), Outcome::Future);
     seen.breaks(Property::Sequential, "in the future, and was seen");
+    let mut fresh = Script::new(Server::Vigil);
+    fresh.call(put("a", "1"), done(1, of_put()));
+    fresh.breaks(Property::Sequential, "1 was seen before the request");
     // What overlaps may come in any order.
     let mut script = Script::new(Server::Vigil);
     let early = script.begin(read(0));

@@ -12,7 +12,7 @@ use super::verdict::{Property, Verdict};
 pub(crate) struct Floor {
     /// The newest revision.
     pub(crate) seen: i64,
-    /// The newest revision that was seen before the last restart.
+    /// The newest revision that was seen before the last restart; 0 when there was none.
     before_restart: i64,
 }
 
@@ -21,7 +21,7 @@ pub(crate) fn check(lines: &[Line], calls: &Calls<'_>, verdict: &mut Verdict) ->
     let compactions = calls.compactions();
     let mut floor = Floor {
         seen: 1,
-        before_restart: 1,
+        before_restart: 0,
     };
     let mut floors = vec![floor; calls.all.len()];
     for (at, line) in lines.iter().enumerate() {
@@ -60,10 +60,12 @@ fn outcome_fits(call: &Call<'_>, floor: Floor, compactions: &[Compaction], verdi
         Outcome::Done { revision, .. } => {
             let least = |seen: i64| seen + i64::from(call.made().is_some());
             let is_durable = *revision >= least(floor.before_restart);
-            verdict.hold(Property::Durable, is_durable, at, || {
-                let seen = floor.before_restart;
-                format!("revision {revision}, and {seen} was seen before the restart")
-            });
+            if floor.before_restart > 0 {
+                verdict.hold(Property::Durable, is_durable, at, || {
+                    let seen = floor.before_restart;
+                    format!("revision {revision}, and {seen} was seen before the restart")
+                });
+            }
             let is_later = !is_durable || *revision >= least(floor.seen);
             verdict.hold(Property::Sequential, is_later, at, || {
                 let seen = floor.seen;

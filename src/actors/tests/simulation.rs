@@ -228,11 +228,11 @@ fn whatever_happens_every_watcher_sees_exactly_what_it_asked_for() {
             eprintln!("seed {seed}: {events} events so far");
         }
     }
-    let seconds = began.elapsed().as_secs_f64();
-    let per_second = events as f64 / seconds;
+    let time = began.elapsed();
+    let per_second = u128::from(events) * 1000 / time.as_millis().max(1);
     eprintln!(
-        "seeds {seeds:?}: {events} events delivered, {progress} progress, {calls} answers; {seconds:.1} s, \
-         {per_second:.0} events/s"
+        "seeds {seeds:?}: {events} events delivered, {progress} progress, {calls} answers; {time:.1?}, \
+         {per_second} events/s"
     );
     assert!(
         events > 0,

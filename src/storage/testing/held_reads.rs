@@ -9,8 +9,11 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+/// Reads in the order in which they were asked, each with the store that is to answer it.
+type Held = VecDeque<(Arc<Core>, Job)>;
+
 thread_local! {
-    static HELD: RefCell<Option<VecDeque<(Arc<Core>, Job)>>> = const { RefCell::new(None) };
+    static HELD: RefCell<Option<Held>> = const { RefCell::new(None) };
 }
 
 /// How a read that was held goes on.

@@ -163,7 +163,7 @@ impl History {
             // Only that it changed something counts here; what it answered was not noted.
             call(txn, *revision, Answer::Put { prev_kv: None });
         }
-        let history = history_of(&lines);
+        let history = history_of(&lines).without_lines();
         let places = 0..history.place_of(history.last() + 1);
         let events = places.filter_map(|place| history.at(place));
         Replay {

@@ -186,6 +186,12 @@ fn events_for_a_watch_that_is_over_or_not_there_are_found() {
     fault(&[created(6), stranger], "no live watch 8");
 }
 
+/// Which of a log and a compaction came first, a log alone does not say.
+#[test]
+fn a_compaction_counts_from_the_first_response_on() {
+    assert_eq!(verdict(from_one(), &[created(6), compacted(4, 0)]), "");
+}
+
 #[test]
 fn a_compaction_that_was_not_due_is_found() {
     fault(&[created(6), compacted(5, 0)], "nobody compacted at 5");

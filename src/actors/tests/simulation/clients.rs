@@ -235,15 +235,12 @@ impl Taker {
             return;
         }
         let stream = self.number;
-        match told {
-            Some(response) => {
-                position.position.take(&response);
-                self.recorder.note(Line::Told { stream, response });
-            }
-            None => {
-                position.ended = true;
-                self.recorder.note(Line::Ended { stream });
-            }
+        if let Some(response) = told {
+            position.position.take(&response);
+            self.recorder.note(Line::Told { stream, response });
+        } else {
+            position.ended = true;
+            self.recorder.note(Line::Ended { stream });
         }
     }
 }

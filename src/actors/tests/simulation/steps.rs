@@ -74,10 +74,10 @@ impl Simulation {
             16..18 => self.ask().await,
             18..23 => self.read().await,
             23 => self.stall(),
-            24 => (0..1 + self.weather.herd).for_each(|_| self.go_on()),
+            24 => (0..=self.weather.herd).for_each(|_| self.go_on()),
             25 => self.give_up(),
             26..28 => {
-                for _ in 0..1 + self.resumes.len() / 4 {
+                for _ in 0..=self.resumes.len() / 4 {
                     self.come_back().await;
                 }
             }
@@ -190,11 +190,11 @@ impl Simulation {
 
     /// Puts a key, and deletes and reads others, unless it is not as it was thought to be.
     fn compare_and_swap(&mut self, key: String) -> Request {
-        let near = self.machine.engine.revision().0 - self.chance.below(6) as i64;
+        let near = self.machine.engine.revision().0 - self.chance.few(6);
         let target = match self.chance.below(4) {
             0 => Target::Mod(near),
             1 => Target::Create(near),
-            2 => Target::Version(self.chance.below(3) as i64),
+            2 => Target::Version(self.chance.few(3)),
             _ => Target::Value("v".into()),
         };
         let relation = self.chance.of(&[
@@ -236,12 +236,8 @@ impl Simulation {
         let current = self.machine.engine.revision().0;
         let revision = match self.chance.below(3) {
             0 => 0,
-            1 => current + 1 - self.chance.below(4) as i64,
-            _ => {
-                1 + self
-                    .chance
-                    .below(usize::try_from(current).expect("positive")) as i64
-            }
+            1 => current + 1 - self.chance.few(4),
+            _ => 1 + self.chance.few(current),
         };
         let request = self.range_request(revision);
         let Some(query) = convert::query(&request) else {
@@ -256,12 +252,12 @@ impl Simulation {
     }
 
     fn compact(&mut self) {
-        let current = usize::try_from(self.machine.engine.revision().0).expect("positive");
+        let current = self.machine.engine.revision().0;
         if self.chance.once_in(2) || current < 4 {
             return;
         }
         let span = self.chance.of(&[current / 2, 4, 20]).min(current - 1);
-        let revision = (current - self.chance.below(span)) as i64;
+        let revision = current - self.chance.few(span);
         let physical = self.chance.once_in(2);
         let engine = self.machine.engine.clone();
         let call = self.recorder.call(&Request::Compact { revision });
@@ -283,16 +279,10 @@ impl Simulation {
         let current = self.machine.engine.revision().0;
         let start_revision = match self.chance.below(6) {
             0 | 1 => 0,
-            2 => current + self.chance.below(4) as i64,
+            2 => current + self.chance.few(4),
             3 => 1,
-            4 => {
-                current
-                    - self
-                        .chance
-                        .below(usize::try_from(current).expect("positive"))
-                        as i64
-            }
-            _ => (current - self.chance.below(8) as i64).max(1),
+            4 => current - self.chance.few(current),
+            _ => (current - self.chance.few(8)).max(1),
         };
         Create {
             watch_id: self.chance.of(&[0, 0, 1, 2]),

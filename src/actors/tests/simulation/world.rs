@@ -25,6 +25,12 @@ impl Chance {
         usize::try_from(self.0 >> 33).expect("31 bits") % bound.max(1)
     }
 
+    /// The same for revisions and versions.
+    pub(super) fn few(&mut self, bound: i64) -> i64 {
+        let below = self.below(usize::try_from(bound).expect("positive"));
+        i64::try_from(below).expect("31 bits")
+    }
+
     pub(super) fn of<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len())]
     }
@@ -47,6 +53,7 @@ impl Chance {
 
 /// What goes wrong in a simulation.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each goes wrong by itself")]
 pub(super) struct Weather {
     /// The store lies on a real disk, which neither fails nor loses anything.
     pub(super) real_disk: bool,
