@@ -40,11 +40,11 @@ impl Watcher {
 
     fn events(&mut self, delivery: Delivery, ctx: &mut SlimContext<Self>) {
         hooks::pass(HookPoint::StreamSend, self, ctx, |watcher, ctx| {
-            watcher.send(delivery, ctx);
+            watcher.take(delivery, ctx);
         });
     }
 
-    fn send(&mut self, delivery: Delivery, ctx: &mut SlimContext<Self>) {
+    fn take(&mut self, delivery: Delivery, ctx: &mut SlimContext<Self>) {
         if self.is_cancelled() {
             return;
         }

@@ -4,7 +4,7 @@
 
 use super::answers::{changed, writes};
 use super::history::Compaction;
-use super::record::{Event, Line, Outcome, Request, Response};
+use super::record::{Kind, Kv, Line, Outcome, Request, Response};
 use super::verdict::{Property, Verdict};
 use std::collections::{BTreeMap, HashMap};
 
@@ -48,7 +48,7 @@ pub(crate) struct Calls<'l> {
     /// No revision can be beyond this one.
     pub(crate) limit: i64,
     /// What watches saw of the revisions that no answer accounts for.
-    pub(crate) evidence: BTreeMap<i64, Vec<&'l Event>>,
+    pub(crate) evidence: BTreeMap<i64, Vec<(Kind, &'l Kv)>>,
 }
 
 impl<'l> Calls<'l> {
@@ -121,13 +121,21 @@ impl<'l> Calls<'l> {
         for response in responses {
             self.last = self.last.max(self.newest(response));
             for event in &response.events {
-                let revision = event.kv.mod_revision;
-                if revision > 1 && revision <= self.limit && !self.made.contains_key(&revision) {
-                    let seen = self.evidence.entry(revision).or_default();
-                    if !seen.iter().any(|it| it.kv == event.kv) {
-                        seen.push(event);
-                    }
+                self.has_seen(event.kind, &event.kv);
+                if let Some(prev_kv) = &event.prev_kv {
+                    self.has_seen(Kind::Put, prev_kv);
                 }
+            }
+        }
+    }
+
+    /// A watch has seen this version of a key.
+    fn has_seen(&mut self, kind: Kind, kv: &'l Kv) {
+        let revision = kv.mod_revision;
+        if revision > 1 && revision <= self.limit && !self.made.contains_key(&revision) {
+            let seen = self.evidence.entry(revision).or_default();
+            if !seen.contains(&(kind, kv)) {
+                seen.push((kind, kv));
             }
         }
     }

@@ -8,7 +8,7 @@ use super::calls::{Call, Calls};
 use super::history::History;
 use super::keys::Keys;
 use super::real_time::Floor;
-use super::record::{Event, Outcome, Request};
+use super::record::{Kind, Kv, Outcome, Request};
 use super::verdict::{Property, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,12 +24,17 @@ struct Choice {
     others: Vec<usize>,
 }
 
+/// A replay of all requests.
 #[derive(Debug)]
-struct Replay<'a> {
+pub(crate) struct Replay<'a> {
     calls: &'a Calls<'a>,
     floors: &'a [Floor],
     keys: Keys,
-    history: History,
+    pub(crate) history: History,
+    /// The next revision to replay.
+    revision: i64,
+    /// What did not fit, by revision.
+    misfits: Vec<(i64, Misfit)>,
     /// Answers that changed nothing, by the revision of the state that they describe.
     reads: BTreeMap<i64, Vec<&'a Call<'a>>>,
     /// Requests that nobody knows the outcome of.
@@ -43,28 +48,8 @@ struct Replay<'a> {
 /// What does not fit, and where that was answered.
 type Misfit = (usize, String);
 
-/// Replays all requests and gives the history.
-pub(crate) fn replay(calls: &Calls<'_>, floors: &[Floor], verdict: &mut Verdict) -> History {
-    let mut replay = Replay::new(calls, floors);
-    let mut revision = 1;
-    while revision <= calls.last {
-        let misfits = replay.step(revision, verdict);
-        if !misfits.is_empty()
-            && let Some(back) = replay.take_back()
-        {
-            revision = back;
-            continue;
-        }
-        for (line, what) in misfits {
-            verdict.fault(Property::Sequential, line, what);
-        }
-        revision += 1;
-    }
-    replay.history
-}
-
 impl<'a> Replay<'a> {
-    fn new(calls: &'a Calls<'a>, floors: &'a [Floor]) -> Self {
+    pub(crate) fn new(calls: &'a Calls<'a>, floors: &'a [Floor]) -> Self {
         let mut reads: BTreeMap<i64, Vec<&Call<'_>>> = BTreeMap::new();
         for call in &calls.all {
             if let Some((_, Outcome::Done { revision, .. })) = call.returned
@@ -85,11 +70,30 @@ impl<'a> Replay<'a> {
             floors,
             keys: Keys::default(),
             history,
+            revision: 1,
+            misfits: Vec::new(),
             reads,
             unknown: unknown.map(|(index, _)| index).collect(),
             choices: Vec::new(),
             next: None,
             retries: 0,
+        }
+    }
+
+    /// Replays all that is left, and notes what does not fit.
+    pub(crate) fn run(&mut self, verdict: &mut Verdict) {
+        while self.revision <= self.calls.last {
+            let revision = self.revision;
+            let misfits = self.step(revision, verdict);
+            if !misfits.is_empty() && self.take_back() {
+                continue;
+            }
+            let at_revision = misfits.into_iter().map(|misfit| (revision, misfit));
+            self.misfits.extend(at_revision);
+            self.revision += 1;
+        }
+        for (_, (line, what)) in &self.misfits {
+            verdict.fault(Property::Sequential, *line, what.clone());
         }
     }
 
@@ -154,9 +158,9 @@ impl<'a> Replay<'a> {
             let events = run.events;
             self.keys.take_back(revision - 1);
             let seen = self.calls.evidence.get(&revision);
-            let shows = |seen: &&Event| {
-                let same = |it: &Event| it.kind == seen.kind && it.kv == seen.kv;
-                events.iter().any(same)
+            let shows = |(kind, kv): &(Kind, &Kv)| {
+                let mut events = events.iter();
+                events.any(|it| it.kind == *kind && it.kv == **kv)
             };
             !events.is_empty() && seen.is_none_or(|seen| seen.iter().all(shows))
         };
@@ -211,11 +215,11 @@ impl<'a> Replay<'a> {
         (*answer != wanted).then(|| (at, what()))
     }
 
-    /// Goes back to the last choice that can be made otherwise, and makes it; gives its revision.
-    fn take_back(&mut self) -> Option<i64> {
+    /// Goes back to the last choice that can be made otherwise, and makes it; false when there is none.
+    pub(crate) fn take_back(&mut self) -> bool {
         let open = |choice: &Choice| !choice.others.is_empty();
         if self.retries == RETRIES_MAX || !self.choices.iter().any(open) {
-            return None;
+            return false;
         }
         self.retries += 1;
         while let Some(mut choice) = self.choices.pop() {
@@ -228,10 +232,11 @@ impl<'a> Replay<'a> {
             self.history.truncate(last);
             choice.chosen = next;
             self.next = Some(next);
-            let revision = choice.revision;
+            self.revision = choice.revision;
+            self.misfits.retain(|(at, _)| *at <= last);
             self.choices.push(choice);
-            return Some(revision);
+            return true;
         }
-        None
+        false
     }
 }

@@ -347,3 +347,76 @@ fn a_request_whose_outcome_nobody_knows_may_be_seen_by_a_watch_or_not() {
     let verdict = watched.tell(seen).verdict();
     assert!(!verdict.holds(), "nobody wrote that");
 }
+
+/// Two puts whose outcome nobody knows, one of which made revision 8: what a watch was told later, and what it was not
+/// told, says which.
+#[test]
+fn what_a_watch_was_not_told_says_which_request_it_was() {
+    let lost = || Outcome::Unknown {
+        why: "the connection broke".to_owned(),
+    };
+    for (first, second) in [("a", "b"), ("b", "a")] {
+        let mut script = Script::written();
+        script.call(put(first, "x"), lost());
+        script.call(put(second, "x"), lost());
+        script.call(put("c", "y"), done(9, of_put()));
+        let narrow = |key: &'static str| Create {
+            range: single(key),
+            ..from(8)
+        };
+        // A watch of `a` is told nothing up to 9, so it was the put of `b`.
+        let watched = script.clone().watch(narrow("a"), 7).progress(0, 9);
+        watched.clone().passes();
+        let told = watched.response_with_put("b", "x", 8);
+        let mut both = watched.line(Line::Ask {
+            stream: 2,
+            ask: Ask::Create(narrow("b")),
+        });
+        let created = Response {
+            created: true,
+            ..response(0, 7)
+        };
+        let told = Response {
+            events: vec![record::Event {
+                kv: super::script::kv("b", "x", (3, 8, 2)),
+                ..told.events[0].clone()
+            }],
+            ..told
+        };
+        for response in [created, told, response(0, 9)] {
+            both = both.line(Line::Told {
+                stream: 2,
+                response,
+            });
+        }
+        both.clone().passes();
+        // Neither of them cannot be.
+        let neither = both.lines.len() - 2;
+        both.lines.remove(neither);
+        assert!(!both.verdict().holds(), "somebody made revision 8");
+    }
+}
+
+#[test]
+fn a_previous_value_says_which_request_it_was() {
+    let lost = || Outcome::Unknown {
+        why: "the connection broke".to_owned(),
+    };
+    let mut script = Script::written();
+    for value in ["x", "y", "z"] {
+        script.call(put("b", value), lost());
+    }
+    script.call(put("b", "w"), done(9, of_put()));
+    let create = Create {
+        prev_kv: true,
+        ..from(9)
+    };
+    let script = script.watch(create, 9);
+    for (value, version) in [("x", 2), ("y", 2), ("z", 2)] {
+        let mut told = script.response_with_put("b", "w", 9);
+        told.events[0].kv = super::script::kv("b", "w", (3, 9, 3));
+        let before = super::script::kv("b", value, (3, 8, version));
+        told.events[0].prev_kv = Some(before);
+        script.clone().tell(told).passes();
+    }
+}
