@@ -51,7 +51,7 @@ const RULES: &[(&str, u32)] = &[
     ("p", 6),
     ("d", 6),
     ("b", 4),
-    ("t", 4),
+    ("t", 5),
 ];
 
 /// Bugs that other stores have had. The one about `range_end = "\0"` and permissions waits for authentication.

@@ -9,7 +9,7 @@ use super::stream::{Link, LinkState, StreamId, StreamState};
 use crate::fault::{self, Fault};
 use crate::model::{Revision, WatchId};
 use crate::watch::{Entry, WatcherId};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
@@ -17,9 +17,9 @@ use std::sync::{Arc, Weak};
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     /// Requests that could not be answered yet, one per stream.
-    pending: HashMap<StreamId, Pending>,
+    pending: BTreeMap<StreamId, Pending>,
     /// Watchers that want periodic progress.
-    notified: HashMap<WatcherId, Weak<LinkState>>,
+    notified: BTreeMap<WatcherId, Weak<LinkState>>,
 }
 
 #[derive(Debug)]
@@ -185,7 +185,7 @@ impl Progress {
         entry_of: impl Fn(WatcherId) -> Option<&'a Entry<Link>>,
         wants: impl Fn(&LinkState) -> bool,
     ) {
-        let mut crowded = HashMap::new();
+        let mut crowded = BTreeMap::new();
         self.notified.retain(|watcher, shared| {
             let Some(shared) = shared.upgrade() else {
                 return false;

@@ -11,7 +11,7 @@ use crate::model::{Revision, WatchId};
 use crate::watch::WatcherId;
 use actix::WeakRecipient;
 use actix::prelude::Recipient;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -46,7 +46,7 @@ pub(crate) struct StreamState {
     /// Where responses go; `None` when the watcher is an actor of the application's own.
     pub(crate) outbox: Option<Arc<Outbox>>,
     /// The live watches, by id.
-    watches: Mutex<HashMap<WatchId, LiveWatch>>,
+    watches: Mutex<BTreeMap<WatchId, LiveWatch>>,
     /// The worker that the stream lives on.
     pub(crate) worker: Arc<Worker>,
 }
@@ -96,7 +96,7 @@ impl StreamState {
             closed: AtomicBool::new(false),
             cancellation: Notify::new(),
             outbox,
-            watches: Mutex::new(HashMap::new()),
+            watches: Mutex::new(BTreeMap::new()),
             worker,
         })
     }
@@ -158,7 +158,7 @@ impl StreamState {
     }
 
     /// The live watches.
-    pub(crate) fn watches(&self) -> MutexGuard<'_, HashMap<WatchId, LiveWatch>> {
+    pub(crate) fn watches(&self) -> MutexGuard<'_, BTreeMap<WatchId, LiveWatch>> {
         // The map is consistent between any two statements that can panic.
         self.watches.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -23,7 +23,7 @@ use crate::storage::ReadView;
 use crate::watch::Ring;
 use actix::dev::ToEnvelope;
 use actix::prelude::*;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use tokio::sync::watch;
@@ -66,7 +66,7 @@ pub(crate) struct Worker {
     /// The last revision the group has handled.
     group_revision: AtomicI64,
     /// The live streams.
-    streams: Mutex<HashMap<StreamId, Weak<StreamState>>>,
+    streams: Mutex<BTreeMap<StreamId, Weak<StreamState>>>,
     /// The last number given to a stream or a watcher.
     last_number: AtomicU64,
     /// What all workers share.
@@ -95,7 +95,7 @@ impl Worker {
             epoch: AtomicU64::new(0),
             committed_in_flight: AtomicBool::new(false),
             group_revision: AtomicI64::new(shared.ring.head().0),
-            streams: Mutex::new(HashMap::new()),
+            streams: Mutex::new(BTreeMap::new()),
             last_number: AtomicU64::new(0),
             shared,
         })
@@ -225,7 +225,7 @@ impl Worker {
         self.side.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn streams(&self) -> MutexGuard<'_, HashMap<StreamId, Weak<StreamState>>> {
+    fn streams(&self) -> MutexGuard<'_, BTreeMap<StreamId, Weak<StreamState>>> {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

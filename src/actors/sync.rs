@@ -5,6 +5,7 @@
 //! (L3), and never waits for the disk: a read comes back as a message. It is woken by events; its tick is only a net.
 
 use super::delivery::Sent;
+use super::hooks::{self, HookPoint};
 use super::outbox::StreamEnd;
 use super::protocol::{CaughtUp, Inspect, Inspection, Lagging, Retire, Role, Roomy, Stalled};
 use super::stream::{Link, WantedBy};
@@ -112,10 +113,12 @@ impl Sync {
 
     /// Works until there is nothing to do or a read is on its way. Between slices others on this thread run.
     fn advance(&mut self, ctx: &mut Context<Self>) {
-        if self.step(ctx) {
-            let pause = yield_now().into_actor(self);
-            ctx.wait(pause.map(|(), sync, ctx| sync.advance(ctx)));
-        }
+        hooks::pass(HookPoint::SyncSlice, self, ctx, |sync, ctx| {
+            if sync.step(ctx) {
+                let pause = yield_now().into_actor(sync);
+                ctx.wait(pause.map(|(), sync, ctx| sync.advance(ctx)));
+            }
+        });
     }
 
     /// One slice of work; true when there is more.

@@ -3,6 +3,7 @@
 //! It never decides what to send, never skips anything but what comes after its cancellation, and says nothing after
 //! `canceled`. While it waits for room its mailbox fills, and whoever sends to it sees that it is slow.
 
+use super::hooks::{self, HookPoint};
 use super::outbox::{Closed, Outbox, Room, StreamEnd, StreamItem};
 use super::protocol::{Delivery, Forget, ToWatcher};
 use super::slim_context::SlimContext;
@@ -39,6 +40,12 @@ impl Watcher {
     }
 
     fn events(&mut self, delivery: Delivery, ctx: &mut SlimContext<Self>) {
+        hooks::pass(HookPoint::StreamSend, self, ctx, |watcher, ctx| {
+            watcher.take(delivery, ctx);
+        });
+    }
+
+    fn take(&mut self, delivery: Delivery, ctx: &mut SlimContext<Self>) {
         if self.is_cancelled() {
             return;
         }
@@ -54,7 +61,9 @@ impl Watcher {
         let shared = Arc::clone(&self.shared);
         let room = Arc::clone(&self.outbox).room(Arc::clone(&delivery.batch));
         let waiting = async move {
+            // In this order, so that a simulation replays exactly; a cancelled watcher pushes nothing either way.
             tokio::select! {
+                biased;
                 room = room => Some(room),
                 () = cancelled(&shared), if !fault::active(Fault::CancelWaitsForRoom) => None,
             }

@@ -16,7 +16,10 @@ mod durability;
 mod etcdctl;
 mod limits;
 mod probes;
+mod recorded;
 mod serve;
 mod slow_stream;
 mod support;
+#[path = "../validator/mod.rs"]
+mod validator;
 mod verbs;
