@@ -11,6 +11,7 @@
 )]
 
 mod clients;
+mod crash;
 mod durability;
 mod etcdctl;
 mod limits;

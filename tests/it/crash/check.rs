@@ -1,0 +1,231 @@
+//! Holds an opened store against what its clients know: nothing acknowledged is missing, nothing is there that nobody asked
+//! for, no revision is skipped, and every read that is allowed is right.
+//!
+//! It reckons all of that from the notes of a trace, and believes nothing that the store says of itself.
+
+use super::load::value;
+use super::trace::{Note, Step};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use vigil::model::{EventKind, KeyRange, KeyValue, LeaseId, Put, RangeQuery, Revision, Write};
+use vigil::storage::{ReadView, Readers, StorageError, StorageLimits, Writer, open};
+
+/// What clients know at one point of a trace.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known {
+    /// What each revision holds, if it is there.
+    asked: BTreeMap<i64, Vec<(String, Option<usize>)>>,
+    acknowledged: i64,
+    compaction_asked: i64,
+    compaction_acknowledged: i64,
+}
+
+impl Known {
+    pub(super) fn learn(&mut self, step: &Step) {
+        let Step::Note(note) = step else { return };
+        match note {
+            Note::Asked { revision, events } => {
+                // What was asked before a crash and is not there may be asked anew, with other words.
+                self.asked.split_off(revision);
+                self.asked.insert(*revision, events.clone());
+            }
+            Note::Acknowledged { revision } => self.acknowledged = *revision,
+            Note::CompactionAsked { revision } => self.compaction_asked = *revision,
+            Note::CompactionAcknowledged { revision } => self.compaction_acknowledged = *revision,
+        }
+    }
+
+    pub(super) fn acknowledged(&self) -> i64 {
+        self.acknowledged
+    }
+
+    fn last_asked(&self) -> i64 {
+        self.asked.keys().next_back().copied().unwrap_or(1)
+    }
+
+    /// All keys as of a revision.
+    fn state(&self, at: i64) -> Vec<KeyValue> {
+        let mut live: BTreeMap<&str, (i64, i64, i64, usize, usize)> = BTreeMap::new();
+        for (revision, events) in self.asked.range(..=at) {
+            for ((key, bytes), sub) in events.iter().zip(0..) {
+                let Some(bytes) = bytes else {
+                    live.remove(key.as_str());
+                    continue;
+                };
+                let (created, version) = live
+                    .get(key.as_str())
+                    .map_or((*revision, 1), |before| (before.0, before.2 + 1));
+                live.insert(key, (created, *revision, version, sub, *bytes));
+            }
+        }
+        let kv = |(key, (created, modified, version, sub, bytes)): (&str, _)| KeyValue {
+            key: Bytes::copy_from_slice(key.as_bytes()),
+            create_revision: Revision(created),
+            mod_revision: Revision(modified),
+            version,
+            value: value(modified, sub, bytes),
+            lease: LeaseId::NONE,
+        };
+        live.into_iter().map(kv).collect()
+    }
+}
+
+/// Runs a read to its end.
+fn answer<T: Send + 'static, E: std::fmt::Debug + Send + 'static>(
+    read: impl FnOnce(Box<dyn FnOnce(Result<T, E>) + Send>),
+) -> Result<T, String> {
+    let slot = Arc::new(Mutex::new(None));
+    let (tx, rx) = std::sync::mpsc::channel();
+    let filled = Arc::clone(&slot);
+    read(Box::new(move |answer| {
+        *filled.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+        // Nobody waits any more when the store has dropped the read.
+        let _ = tx.send(());
+    }));
+    rx.recv().map_err(|_| "a read was dropped".to_owned())?;
+    let answer = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+    answer.expect("an answer").map_err(|error| format!("{error:?}"))
+}
+
+/// All keys as of a revision, 0 for now.
+pub(super) fn range(view: &ReadView, revision: i64) -> Vec<KeyValue> {
+    try_range(view, revision).expect("a range")
+}
+
+fn try_range(view: &ReadView, revision: i64) -> Result<Vec<KeyValue>, String> {
+    let query = RangeQuery {
+        revision,
+        ..RangeQuery::latest(KeyRange::everything())
+    };
+    answer(|done| view.range(query, done)).map(|(_, answer)| answer.kvs)
+}
+
+/// How an opening ended that was not right.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The store refused to open, or to read.
+    Refused(StorageError),
+    /// It panicked.
+    Panicked(String),
+    /// It answered something else than what clients know.
+    Wrong(String),
+}
+
+/// Opens the store of `dir` and checks all of it. The answer is its revision.
+pub(super) fn check(dir: &Path, limits: &StorageLimits, known: &Known) -> Result<i64, Fault> {
+    let checked = catch_unwind(AssertUnwindSafe(|| {
+        let (writer, view) =
+            open(dir, limits.clone(), Readers::Inline).map_err(Fault::Refused)?;
+        check_open(&view, known).map_err(Fault::Wrong)?;
+        go_on(writer, &view).map_err(Fault::Wrong)?;
+        Ok(view.revision().0)
+    }));
+    checked.unwrap_or_else(|panic| {
+        let text = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(Fault::Panicked(text.unwrap_or("?").to_owned()))
+    })
+}
+
+fn check_open(view: &ReadView, known: &Known) -> Result<(), String> {
+    let (revision, compacted) = (view.revision().0, view.compact_revision().0.max(0));
+    if revision < known.acknowledged || revision > known.last_asked() {
+        let (from, through) = (known.acknowledged, known.last_asked());
+        return Err(format!(
+            "revision {revision}, and {from} was acknowledged, {through} asked"
+        ));
+    }
+    let asked = known.compaction_asked;
+    if compacted != known.compaction_acknowledged && compacted != asked {
+        let acknowledged = known.compaction_acknowledged;
+        return Err(format!(
+            "compacted at {compacted}, and {acknowledged} was acknowledged, {asked} asked"
+        ));
+    }
+    check_history(view, known, compacted.max(1) + 1, revision)?;
+    check_state(view, known, revision)?;
+    if compacted > 0 {
+        check_state(view, known, compacted)?;
+    }
+    Ok(())
+}
+
+fn check_state(view: &ReadView, known: &Known, at: i64) -> Result<(), String> {
+    let (found, expected) = (try_range(view, at)?, known.state(at));
+    if found == expected {
+        return Ok(());
+    }
+    let brief = |kvs: &[KeyValue]| -> Vec<String> {
+        let line = |kv: &KeyValue| format!("{:?} {} v{}", kv.key, kv.mod_revision, kv.version);
+        kvs.iter().map(line).collect()
+    };
+    let (found, expected) = (brief(&found), brief(&expected));
+    let missing: Vec<_> = expected.iter().filter(|kv| !found.contains(kv)).collect();
+    let extra: Vec<_> = found.iter().filter(|kv| !expected.contains(kv)).collect();
+    Err(format!(
+        "keys at {at}: missing {missing:?}, not asked for {extra:?}"
+    ))
+}
+
+fn check_history(view: &ReadView, known: &Known, from: i64, through: i64) -> Result<(), String> {
+    let mut next = from;
+    while next <= through {
+        let stretch = answer(|done| view.history(Revision(next), Revision(through), done))?;
+        let mut at = next;
+        for commit in &stretch.commits {
+            if commit.revision.0 != at {
+                return Err(format!("revision {at} is missing from history"));
+            }
+            let found: Vec<_> = commit
+                .events
+                .iter()
+                .map(|event| {
+                    let value =
+                        (event.kind == EventKind::Put).then(|| event.kv.value.clone());
+                    (event.kv.key.clone(), value)
+                })
+                .collect();
+            let asked = known.asked.get(&at);
+            let expected: Vec<_> = asked
+                .into_iter()
+                .flatten()
+                .zip(0..)
+                .map(|((key, bytes), sub)| {
+                    let value = bytes.map(|bytes| value(at, sub, bytes));
+                    (Bytes::copy_from_slice(key.as_bytes()), value)
+                })
+                .collect();
+            if found != expected {
+                return Err(format!("revision {at} holds something else than was asked"));
+            }
+            at += 1;
+        }
+        if at != stretch.next.0 || at == next {
+            return Err(format!("history ends at {at} and should go on"));
+        }
+        next = at;
+    }
+    Ok(())
+}
+
+/// What was recovered can be written to.
+fn go_on(mut writer: Writer, view: &ReadView) -> Result<(), String> {
+    let put = Write::Put(Put {
+        key: "after".into(),
+        value: "1".into(),
+        ..Put::default()
+    });
+    let before = view.revision();
+    let went_on = writer.apply(&put, false).map_err(|error| error.to_string());
+    went_on?;
+    writer.commit().map_err(|error| error.to_string())?;
+    if view.revision() != before.next() {
+        return Err(format!("{before} is followed by {}", view.revision()));
+    }
+    writer.close().map_err(|error| error.to_string())
+}
