@@ -7,12 +7,15 @@ use super::disk::{Before, Disk, Tail};
 use super::load::{self, Load, limits};
 use super::trace::{Step, Trace};
 use super::{Dice, child, child_home, count, scratch, shim};
+use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Cuts in a run of all tests, over all of the tests here.
 const CUTS: usize = 48;
+/// Cuts of one child's run.
+const CUTS_PER_RUN: usize = 60;
 const SEED: &str = "VIGIL_CRASH_SEED";
 
 /// A child's run: where it worked, what was there before, and what it did.
@@ -38,8 +41,8 @@ fn run_child(test: &str, root: PathBuf, trace: &Path, seed: u64) -> Run {
     }
 }
 
-/// Where to cut, ascending: a third right before syncs of the engine's files or changes of names, a third right before any
-/// sync, a third anywhere.
+/// Where to cut, ascending: a third right before a sync of writes that lie apart from each other, because then their order
+/// counts; the others right before syncs of the engine's files or changes of names, right before any sync, and anywhere.
 fn places(trace: &Trace, cuts: usize, dice: &mut Dice) -> Vec<usize> {
     let those = |wanted: &dyn Fn(&Step) -> bool| -> Vec<usize> {
         let steps = trace.steps.iter().zip(0..);
@@ -53,9 +56,14 @@ fn places(trace: &Trace, cuts: usize, dice: &mut Dice) -> Vec<usize> {
     });
     let syncs = those(&|step| matches!(step, Step::Sync { .. } | Step::SyncDirectory { .. }));
     let anywhere = (0..=trace.steps.len()).collect();
+    let mut apart = syncs_of_writes_apart(trace);
+    if apart.is_empty() {
+        apart.clone_from(&rare);
+    }
+    let kinds: [&Vec<usize>; 6] = [&apart, &rare, &apart, &syncs, &apart, &anywhere];
     let mut places: Vec<usize> = (0..cuts)
         .map(|cut| {
-            let from: &Vec<usize> = [&rare, &syncs, &anywhere][cut % 3];
+            let from = kinds[cut % kinds.len()];
             from[dice.below(from.len() as u64) as usize]
         })
         .collect();
@@ -63,11 +71,35 @@ fn places(trace: &Trace, cuts: usize, dice: &mut Dice) -> Vec<usize> {
     places
 }
 
+/// The syncs before which a file has several writes, one of them not where the one before it ended.
+fn syncs_of_writes_apart(trace: &Trace) -> Vec<usize> {
+    let mut found = Vec::new();
+    let mut ends: BTreeMap<u64, (u64, bool)> = BTreeMap::new();
+    for (step, at) in trace.steps.iter().zip(0..) {
+        match step {
+            Step::Write {
+                file, offset, data, ..
+            } => {
+                let end = offset + data.len() as u64;
+                let before = ends.get(file);
+                let apart = before.is_some_and(|(before, apart)| *apart || before != offset);
+                ends.insert(*file, (end, apart));
+            }
+            Step::Sync { file, .. } => {
+                if ends.remove(file).is_some_and(|(_, apart)| apart) {
+                    found.push(at);
+                }
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
 /// Cuts the power at many points of a run, and answers what was wrong after which.
-fn cut(run: &Run, known: &Known, cuts: usize, seed: u64) -> Vec<String> {
+fn cut(mut disk: Disk<'_>, run: &Run, cuts: usize, seed: u64) -> Vec<String> {
     let mut dice = Dice(seed);
-    let mut known = known.clone();
-    let mut disk = Disk::new(&run.trace, &run.root, &run.before);
+    let mut known = Known::default();
     let mut done = 0;
     let mut faults = Vec::new();
     for place in places(&run.trace, cuts, &mut dice) {
@@ -91,40 +123,66 @@ fn cut(run: &Run, known: &Known, cuts: usize, seed: u64) -> Vec<String> {
             if let Some(keep) = env::var_os("VIGIL_CRASH_KEEP") {
                 let to = Path::new(&keep).join(format!("{seed}-{place}-{tail:?}"));
                 let _ = fs::create_dir_all(&to);
+                let _ = std::process::Command::new("cp").arg("-r").arg(image.path()).arg(&to).status();
             }
         }
     }
     faults
 }
 
+/// The child of each test here.
+fn be_the_child(home: &Path, bytes: u64) {
+    let seed = env::var(SEED).expect("a seed").parse().expect("a number");
+    let load = Load {
+        seed,
+        bytes,
+        groups_per_opening: 150,
+    };
+    let trace = PathBuf::from(env::var_os("VIGIL_SHIM_TRACE").expect("a trace"));
+    load::run(load, &home.join("data"), &trace);
+}
+
+fn run_in(home: &Path, test: &str, seed: u64) -> Run {
+    let root = home.join("root");
+    fs::create_dir(&root).expect("a directory");
+    run_child(test, root, &home.join("trace"), seed)
+}
+
 #[test]
 fn a_power_cut_takes_nothing_that_was_acknowledged() {
     const TEST: &str = "crash::cuts::a_power_cut_takes_nothing_that_was_acknowledged";
     if let Some(home) = child_home() {
-        let seed = env::var(SEED).expect("a seed").parse().expect("a number");
-        let load = Load {
-            seed,
-            bytes: 80 << 20,
-            groups_per_opening: 150,
-        };
-        let trace = PathBuf::from(env::var_os("VIGIL_SHIM_TRACE").expect("a trace"));
-        return load::run(load, &home.join("data"), &trace);
+        return be_the_child(&home, 80 << 20);
     }
     let cuts = count("VIGIL_CRASH_CUTS", CUTS);
-    let cuts_per_run = 60;
     let first = count(SEED, 1) as u64;
     let mut faults = Vec::new();
-    for (run, seed) in (0..cuts.div_ceil(cuts_per_run)).zip(first..) {
-        let started = std::time::Instant::now();
+    for (run, seed) in (0..cuts.div_ceil(CUTS_PER_RUN)).zip(first..) {
         let home = scratch();
-        let root = home.path().join("root");
-        fs::create_dir(&root).expect("a directory");
-        let here = run_child(TEST, root, &home.path().join("trace"), seed);
-        let spent = started.elapsed();
-        let cuts = cuts_per_run.min(cuts - run * cuts_per_run);
-        let found = cut(&here, &Known::default(), cuts, seed);
-        eprintln!("seed {seed}: {} steps, {cuts} cuts, {} faults, child {spent:?}, all {:?}", here.trace.steps.len(), found.len(), started.elapsed());
+        let here = run_in(home.path(), TEST, seed);
+        let cuts = CUTS_PER_RUN.min(cuts - run * CUTS_PER_RUN);
+        let disk = Disk::new(&here.trace, &here.root, &here.before);
+        let found = cut(disk, &here, cuts, seed);
+        let steps = here.trace.steps.len();
+        eprintln!("seed {seed}: {cuts} cuts in {steps} steps, {} faults", found.len());
         faults.extend(found);
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Were one of our syncs missing, these cuts would find it: here the disk makes it missing.
+#[test]
+fn a_sync_that_does_nothing_is_found() {
+    const TEST: &str = "crash::cuts::a_sync_that_does_nothing_is_found";
+    if let Some(home) = child_home() {
+        return be_the_child(&home, 24 << 20);
+    }
+    let home = scratch();
+    let here = run_in(home.path(), TEST, 1);
+    for name in ["/db", ".log"] {
+        let disk = Disk::new(&here.trace, &here.root, &here.before).lying_about(name);
+        let found = cut(disk, &here, 12, 1);
+        eprintln!("{name}: {} of 12 cuts found it, {:#?}", found.len(), found);
+        assert!(!found.is_empty(), "without syncs of {name} nothing was lost");
+    }
 }
