@@ -1,10 +1,11 @@
-//! Generates the protobuf messages and the gRPC stubs from `proto/`, in pure Rust: no `protoc` is needed.
+//! Generates the protobuf messages and the gRPC stubs from `proto/`, in pure Rust: no `protoc` is needed. Compiles the one
+//! function that makes the engine's writes durable, for which there is no safe Rust.
 //!
-//! It reads `proto/` and writes to `OUT_DIR`, and never anywhere else.
+//! It reads `proto/` and that source and writes to `OUT_DIR`, and never anywhere else.
 
 use prost::Message;
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -16,5 +17,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .bytes(".")
         .compile_fds(descriptors)?;
+    compile_durable_writes(&out_dir);
     Ok(())
+}
+
+/// All of the archive is linked, because nothing but the engine asks for what is in it, and the engine would be content with
+/// the C library's.
+fn compile_durable_writes(out_dir: &Path) {
+    const SOURCE: &str = "src/storage/durable_writes.c";
+    println!("cargo:rerun-if-changed={SOURCE}");
+    cc::Build::new()
+        .file(SOURCE)
+        .warnings_into_errors(true)
+        .cargo_metadata(false)
+        .compile("vigil_durable_writes");
+    println!("cargo:rustc-link-search=native={}", out_dir.display());
+    println!("cargo:rustc-link-lib=static:+whole-archive=vigil_durable_writes");
 }

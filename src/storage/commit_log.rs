@@ -7,7 +7,7 @@
 use super::StorageError;
 use super::codec::{
     LOG_SECTOR_BYTES, LogFileHead, LogPosition, LogRecord, begins_with_log_record, decode_changes,
-    later_log_record, log_record,
+    later_log_record, log_record, newer_log_record,
 };
 use super::database::Change;
 use super::directory::{directory, sync_directory};
@@ -218,6 +218,18 @@ fn read_generation(
         changes.extend(decode_changes(body)?);
         rest = rest.get(bytes..).unwrap_or_default();
         at.number += 1;
+    }
+    // A file holds its generation or, behind that, what is left of earlier ones.
+    let sectors = file.chunks(LOG_SECTOR_BYTES).zip((0..).step_by(LOG_SECTOR_BYTES));
+    for (_, start) in sectors.skip(1) {
+        let newer = newer_log_record(file.get(start..).unwrap_or_default(), salt, generation);
+        if let Some(newer) = newer {
+            let reason = format!(
+                "it holds generation {newer}, and the data is older than generation {generation}: \
+                 a part of the data is lost, or it was put back without its log"
+            );
+            return Err(StorageError::corrupt("commit log", place, reason));
+        }
     }
     let mut behind = rest;
     while let Some(sectors) = behind.get(LOG_SECTOR_BYTES..) {

@@ -4,6 +4,9 @@
 //! durable: sled's `flush` issues no fsync, so the data file is synced here.
 
 use super::directory::{create_directory, directory, sync_directory};
+use super::engine_files::{
+    self, DATA_FILE, SETTINGS_FILE, SNAPSHOT_PREFIX, SNAPSHOT_UNFINISHED, damaged,
+};
 use super::{StorageError, StorageLimits};
 use bytes::Bytes;
 use rustix::fs::{FlockOperation, flock};
@@ -11,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
@@ -18,11 +22,6 @@ use std::time::Duration;
 /// Large enough that a leaf of 16 pieces of 64 KiB stays under a quarter of it: above that sled would write a blob
 /// file, and it never syncs those (D2).
 const SEGMENT_BYTES: usize = 8 << 20;
-/// sled's files: its log and pages, its settings, and its snapshots while they are written.
-const DATA_FILE: &str = "db";
-const SETTINGS_FILE: &str = "conf";
-const SNAPSHOT_PREFIX: &str = "snap.";
-const SNAPSHOT_UNFINISHED: &str = ".generating";
 /// How long one wait for another process's lock is, in milliseconds.
 const LOCK_RETRY_MS: u64 = 50;
 /// How long one wait for sled's own threads to let go of the lock is, in milliseconds, and how many there are.
@@ -151,18 +150,24 @@ fn open_patiently(
 ) -> Result<sled::Db, StorageError> {
     let mut waited_ms = 0;
     loop {
-        clear_leftovers(dir).map_err(|error| directory(dir, &error))?;
-        let error = match config.open() {
-            Ok(db) => return Ok(db),
-            Err(error) => error,
+        clear_leftovers(dir)?;
+        // Of some damage sled says so by a panic.
+        let opened = panic::catch_unwind(AssertUnwindSafe(|| config.open()));
+        let error = match opened {
+            Ok(Ok(db)) => return Ok(db),
+            Ok(Err(error)) => error,
+            Err(_) => return Err(damaged(&dir.join(DATA_FILE), "the engine cannot read it")),
         };
         // sled gives the lock's own error no kind, only this text.
         if !error.to_string().contains("could not acquire lock") {
             return Err(match error {
                 sled::Error::Io(error) => directory(dir, &error),
-                error => {
-                    StorageError::corrupt("sled data", dir.display().to_string(), error.to_string())
+                sled::Error::Corruption { at, .. } => {
+                    let place = at.map_or_else(String::new, |at| format!(" at {at}"));
+                    let reason = format!("the engine found damage{place}");
+                    damaged(&dir.join(DATA_FILE), &reason)
                 }
+                error => damaged(&dir.join(DATA_FILE), &error.to_string()),
             });
         }
         if waited_ms >= wait_ms_max {
@@ -184,8 +189,17 @@ fn pause(wait_ms: u64) {
 }
 
 /// Removes what a killed process left half-written and sled would take for damage, for ever: a snapshot that has not
-/// got its name yet, and settings without data.
-fn clear_leftovers(dir: &Path) -> io::Result<()> {
+/// got its name yet, and settings without data. Then sees that the rest is not damaged.
+fn clear_leftovers(dir: &Path) -> Result<(), StorageError> {
+    match remove_leftovers(dir) {
+        Ok(true) => engine_files::check(dir, SEGMENT_BYTES),
+        Ok(false) => Ok(()),
+        Err(error) => Err(directory(dir, &error)),
+    }
+}
+
+/// Answers whether nobody else has the directory open.
+fn remove_leftovers(dir: &Path) -> io::Result<bool> {
     let data = OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -194,7 +208,7 @@ fn clear_leftovers(dir: &Path) -> io::Result<()> {
         .open(dir.join(DATA_FILE))?;
     // The lock that sled takes. Whoever holds it may still be writing those files.
     if flock(&data, FlockOperation::NonBlockingLockExclusive).is_err() {
-        return Ok(());
+        return Ok(false);
     }
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
@@ -209,7 +223,7 @@ fn clear_leftovers(dir: &Path) -> io::Result<()> {
     if data.metadata()?.len() == 0 && settings.exists() {
         fs::remove_file(settings)?;
     }
-    Ok(())
+    Ok(true)
 }
 
 impl Database for SledDatabase {

@@ -16,6 +16,8 @@ const MAGIC: &[u8; 8] = b"vigillg1";
 const FILE_HEAD_BYTES: usize = 28;
 /// CRC-32, length of the body, generation, number.
 const RECORD_HEAD_BYTES: usize = 24;
+/// How far ahead a generation is looked for where it should not be, so that bytes that are no record are rarely summed up.
+const GENERATIONS_AHEAD_MAX: u64 = 1 << 32;
 const WHAT: &str = "commit log";
 
 /// What the head of a log file says.
@@ -153,6 +155,19 @@ pub(crate) fn later_log_record(bytes: &[u8], salt: u64, missed: LogPosition) -> 
     let number = read_u64(bytes, 16)?;
     let at = LogPosition { number, ..missed };
     (number > missed.number && log_record(bytes, salt, at).is_some()).then_some(number)
+}
+
+/// The generation of the record that begins here and passes its check, if it is newer than it may be.
+pub(crate) fn newer_log_record(bytes: &[u8], salt: u64, generation: u64) -> Option<u64> {
+    let found = read_u64(bytes, 8)?;
+    if found <= generation || found - generation > GENERATIONS_AHEAD_MAX {
+        return None;
+    }
+    let at = LogPosition {
+        generation: found,
+        number: read_u64(bytes, 16)?,
+    };
+    log_record(bytes, salt, at).map(|_| found)
 }
 
 /// The changes of a body, in order.

@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use vigil::model::{EventKind, KeyRange, KeyValue, LeaseId, Put, RangeQuery, Revision, Write};
-use vigil::storage::{ReadView, Readers, StorageError, StorageLimits, Writer, open};
+use vigil::storage::{ApplyError, ReadError, ReadView, Readers, StorageError, StorageLimits, Writer, open};
 
 /// What clients know at one point of a trace.
 #[derive(Clone, Debug, Default)]
@@ -74,9 +74,9 @@ impl Known {
 }
 
 /// Runs a read to its end.
-fn answer<T: Send + 'static, E: std::fmt::Debug + Send + 'static>(
-    read: impl FnOnce(Box<dyn FnOnce(Result<T, E>) + Send>),
-) -> Result<T, String> {
+fn answer<T: Send + 'static>(
+    read: impl FnOnce(Box<dyn FnOnce(Result<T, ReadError>) + Send>),
+) -> Result<T, Fault> {
     let slot = Arc::new(Mutex::new(None));
     let (tx, rx) = std::sync::mpsc::channel();
     let filled = Arc::clone(&slot);
@@ -85,9 +85,13 @@ fn answer<T: Send + 'static, E: std::fmt::Debug + Send + 'static>(
         // Nobody waits any more when the store has dropped the read.
         let _ = tx.send(());
     }));
-    rx.recv().map_err(|_| "a read was dropped".to_owned())?;
+    rx.recv()
+        .map_err(|_| Fault::Wrong("a read was dropped".to_owned()))?;
     let answer = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-    answer.expect("an answer").map_err(|error| format!("{error:?}"))
+    match answer.expect("an answer") {
+        Err(ReadError::Failed(error)) => Err(Fault::Refused(error)),
+        answer => answer.map_err(|error| Fault::Wrong(error.to_string())),
+    }
 }
 
 /// All keys as of a revision, 0 for now.
@@ -95,7 +99,7 @@ pub(super) fn range(view: &ReadView, revision: i64) -> Vec<KeyValue> {
     try_range(view, revision).expect("a range")
 }
 
-fn try_range(view: &ReadView, revision: i64) -> Result<Vec<KeyValue>, String> {
+fn try_range(view: &ReadView, revision: i64) -> Result<Vec<KeyValue>, Fault> {
     let query = RangeQuery {
         revision,
         ..RangeQuery::latest(KeyRange::everything())
@@ -114,13 +118,20 @@ pub(super) enum Fault {
     Wrong(String),
 }
 
-/// Opens the store of `dir` and checks all of it. The answer is its revision.
-pub(super) fn check(dir: &Path, limits: &StorageLimits, known: &Known) -> Result<i64, Fault> {
+/// Opens the store of `dir` and checks all of it, and then, if it may, writes to it. The answer is its revision.
+pub(super) fn check(
+    dir: &Path,
+    limits: &StorageLimits,
+    known: &Known,
+    may_write: bool,
+) -> Result<i64, Fault> {
     let checked = catch_unwind(AssertUnwindSafe(|| {
         let (writer, view) =
             open(dir, limits.clone(), Readers::Inline).map_err(Fault::Refused)?;
-        check_open(&view, known).map_err(Fault::Wrong)?;
-        go_on(writer, &view).map_err(Fault::Wrong)?;
+        check_open(&view, known)?;
+        if may_write {
+            go_on(writer, &view)?;
+        }
         Ok(view.revision().0)
     }));
     checked.unwrap_or_else(|panic| {
@@ -132,18 +143,22 @@ pub(super) fn check(dir: &Path, limits: &StorageLimits, known: &Known) -> Result
     })
 }
 
-fn check_open(view: &ReadView, known: &Known) -> Result<(), String> {
+fn wrong(text: String) -> Result<(), Fault> {
+    Err(Fault::Wrong(text))
+}
+
+fn check_open(view: &ReadView, known: &Known) -> Result<(), Fault> {
     let (revision, compacted) = (view.revision().0, view.compact_revision().0.max(0));
     if revision < known.acknowledged || revision > known.last_asked() {
         let (from, through) = (known.acknowledged, known.last_asked());
-        return Err(format!(
+        return wrong(format!(
             "revision {revision}, and {from} was acknowledged, {through} asked"
         ));
     }
     let asked = known.compaction_asked;
     if compacted != known.compaction_acknowledged && compacted != asked {
         let acknowledged = known.compaction_acknowledged;
-        return Err(format!(
+        return wrong(format!(
             "compacted at {compacted}, and {acknowledged} was acknowledged, {asked} asked"
         ));
     }
@@ -155,7 +170,7 @@ fn check_open(view: &ReadView, known: &Known) -> Result<(), String> {
     Ok(())
 }
 
-fn check_state(view: &ReadView, known: &Known, at: i64) -> Result<(), String> {
+fn check_state(view: &ReadView, known: &Known, at: i64) -> Result<(), Fault> {
     let (found, expected) = (try_range(view, at)?, known.state(at));
     if found == expected {
         return Ok(());
@@ -167,19 +182,19 @@ fn check_state(view: &ReadView, known: &Known, at: i64) -> Result<(), String> {
     let (found, expected) = (brief(&found), brief(&expected));
     let missing: Vec<_> = expected.iter().filter(|kv| !found.contains(kv)).collect();
     let extra: Vec<_> = found.iter().filter(|kv| !expected.contains(kv)).collect();
-    Err(format!(
+    wrong(format!(
         "keys at {at}: missing {missing:?}, not asked for {extra:?}"
     ))
 }
 
-fn check_history(view: &ReadView, known: &Known, from: i64, through: i64) -> Result<(), String> {
+fn check_history(view: &ReadView, known: &Known, from: i64, through: i64) -> Result<(), Fault> {
     let mut next = from;
     while next <= through {
         let stretch = answer(|done| view.history(Revision(next), Revision(through), done))?;
         let mut at = next;
         for commit in &stretch.commits {
             if commit.revision.0 != at {
-                return Err(format!("revision {at} is missing from history"));
+                return wrong(format!("revision {at} is missing from history"));
             }
             let found: Vec<_> = commit
                 .events
@@ -201,12 +216,12 @@ fn check_history(view: &ReadView, known: &Known, from: i64, through: i64) -> Res
                 })
                 .collect();
             if found != expected {
-                return Err(format!("revision {at} holds something else than was asked"));
+                return wrong(format!("revision {at} holds something else than was asked"));
             }
             at += 1;
         }
         if at != stretch.next.0 || at == next {
-            return Err(format!("history ends at {at} and should go on"));
+            return wrong(format!("history ends at {at} and should go on"));
         }
         next = at;
     }
@@ -214,18 +229,21 @@ fn check_history(view: &ReadView, known: &Known, from: i64, through: i64) -> Res
 }
 
 /// What was recovered can be written to.
-fn go_on(mut writer: Writer, view: &ReadView) -> Result<(), String> {
+fn go_on(mut writer: Writer, view: &ReadView) -> Result<(), Fault> {
     let put = Write::Put(Put {
         key: "after".into(),
         value: "1".into(),
         ..Put::default()
     });
     let before = view.revision();
-    let went_on = writer.apply(&put, false).map_err(|error| error.to_string());
-    went_on?;
-    writer.commit().map_err(|error| error.to_string())?;
-    if view.revision() != before.next() {
-        return Err(format!("{before} is followed by {}", view.revision()));
+    match writer.apply(&put, false) {
+        Err(ApplyError::Failed(error)) => return Err(Fault::Refused(error)),
+        Err(ApplyError::Refused(refusal)) => return wrong(refusal.to_string()),
+        Ok(_) => {}
     }
-    writer.close().map_err(|error| error.to_string())
+    writer.commit().map_err(Fault::Refused)?;
+    if view.revision() != before.next() {
+        return wrong(format!("{before} is followed by {}", view.revision()));
+    }
+    writer.close().map_err(Fault::Refused)
 }

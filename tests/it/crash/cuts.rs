@@ -112,7 +112,7 @@ fn cut(mut disk: Disk<'_>, run: &Run, cuts: usize, seed: u64) -> Vec<String> {
         let image = scratch();
         disk.image(tail, &mut dice, image.path());
         let dir = image.path().join("data");
-        if let Err(fault) = check(&dir, &limits(seed), &known) {
+        if let Err(fault) = check(&dir, &limits(seed), &known, true) {
             let of = run.trace.steps.len();
             let fault = match fault {
                 Fault::Refused(error) => format!("refused: {error}"),

@@ -5,8 +5,11 @@
 
 mod check;
 mod cuts;
+mod damage;
 mod disk;
+mod kills;
 mod load;
+mod server_kills;
 mod shim;
 mod trace;
 

@@ -189,6 +189,11 @@ ssize_t pwritev64(int fd, const struct iovec *parts, int count, off64_t offset) 
     return real(fd, parts, count, offset);
 }
 ssize_t pwritev(int fd, const struct iovec *parts, int count, off_t offset) { return pwritev64(fd, parts, count, offset); }
+int sync_file_range(int fd, off64_t offset, off64_t bytes, unsigned int flags) {
+    REAL(sync_file_range);
+    UNSEEN(fd);
+    return real(fd, offset, bytes, flags);
+}
 int fallocate64(int fd, int mode, off64_t offset, off64_t bytes) {
     REAL(fallocate64);
     UNSEEN(fd);
