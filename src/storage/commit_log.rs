@@ -220,7 +220,9 @@ fn read_generation(
         at.number += 1;
     }
     // A file holds its generation or, behind that, what is left of earlier ones.
-    let sectors = file.chunks(LOG_SECTOR_BYTES).zip((0..).step_by(LOG_SECTOR_BYTES));
+    let sectors = file
+        .chunks(LOG_SECTOR_BYTES)
+        .zip((0..).step_by(LOG_SECTOR_BYTES));
     for (_, start) in sectors.skip(1) {
         let newer = newer_log_record(file.get(start..).unwrap_or_default(), salt, generation);
         if let Some(newer) = newer {

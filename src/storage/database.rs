@@ -162,12 +162,7 @@ fn open_patiently(
         if !error.to_string().contains("could not acquire lock") {
             return Err(match error {
                 sled::Error::Io(error) => directory(dir, &error),
-                sled::Error::Corruption { at, .. } => {
-                    let place = at.map_or_else(String::new, |at| format!(" at {at}"));
-                    let reason = format!("the engine found damage{place}");
-                    damaged(&dir.join(DATA_FILE), &reason)
-                }
-                error => damaged(&dir.join(DATA_FILE), &error.to_string()),
+                error => unreadable(dir, &error),
             });
         }
         if waited_ms >= wait_ms_max {
@@ -226,6 +221,43 @@ fn remove_leftovers(dir: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
+impl SledDatabase {
+    /// A call of the engine's. Of some damage it says so by a panic, which ends as an error here.
+    fn call<T>(
+        &self,
+        doing: &'static str,
+        call: impl FnOnce() -> sled::Result<T>,
+    ) -> Result<T, StorageError> {
+        match panic::catch_unwind(AssertUnwindSafe(call)) {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(error)) => Err(self.error(doing, error)),
+            Err(_) => Err(damaged(
+                &self.dir.join(DATA_FILE),
+                "the engine panicked over it",
+            )),
+        }
+    }
+
+    fn error(&self, doing: &'static str, error: sled::Error) -> StorageError {
+        match error {
+            error @ sled::Error::Corruption { .. } => unreadable(&self.dir, &error),
+            error => StorageError::disk(doing, error),
+        }
+    }
+}
+
+/// An error that names the data file and, if the engine knows, the place in it.
+fn unreadable(dir: &Path, error: &sled::Error) -> StorageError {
+    let reason = match error {
+        sled::Error::Corruption { at: Some(at), .. } => {
+            format!("the engine found damage at {at}")
+        }
+        sled::Error::Corruption { at: None, .. } => "the engine found damage".to_owned(),
+        error => error.to_string(),
+    };
+    damaged(&dir.join(DATA_FILE), &reason)
+}
+
 impl Database for SledDatabase {
     fn apply(&self, changes: Vec<Change>) -> Result<(), StorageError> {
         let mut batch = sled::Batch::default();
@@ -235,35 +267,38 @@ impl Database for SledDatabase {
                 Change::Remove(key) => batch.remove(&key[..]),
             }
         }
-        self.db()?
-            .apply_batch(batch)
-            .map_err(|error| StorageError::disk("apply a batch", error))
+        let db = self.db()?;
+        self.call("apply a batch", || db.apply_batch(batch))
     }
 
     fn sync(&self) -> Result<(), StorageError> {
-        self.db()?
-            .flush()
-            .map_err(|error| StorageError::disk("flush", error))?;
+        let db = self.db()?;
+        self.call("flush", || db.flush())?;
         self.data_file
             .sync_data()
             .map_err(|error| StorageError::disk("sync the data file", error))
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Stored>, StorageError> {
-        match self.db()?.get(key) {
-            Ok(found) => Ok(found.map(Stored::from)),
-            Err(error) => Err(StorageError::disk("read a record", error)),
-        }
+        let db = self.db()?;
+        let found = self.call("read a record", || db.get(key))?;
+        Ok(found.map(Stored::from))
     }
 
     fn scan(&self, from: &[u8], until: &[u8]) -> Scan<'_> {
-        let db = match self.db() {
-            Ok(db) => db,
+        let mut records = match self.db() {
+            Ok(db) => db.range(from..until),
             Err(closed) => return Box::new(std::iter::once(Err(closed))),
         };
-        Box::new(db.range(from..until).map(|item| match item {
-            Ok((key, value)) => Ok((key.into(), value.into())),
-            Err(error) => Err(StorageError::disk("scan records", error)),
+        let mut failed = false;
+        Box::new(std::iter::from_fn(move || {
+            if failed {
+                return None;
+            }
+            let next = self.call("scan records", || records.next().transpose());
+            failed = next.is_err();
+            let record = |(key, value): (sled::IVec, sled::IVec)| (key.into(), value.into());
+            next.transpose().map(|next| next.map(record))
         }))
     }
 

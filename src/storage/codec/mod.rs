@@ -15,8 +15,7 @@ pub(crate) use block::{Block, BlockBuilder, RECORD_OVERHEAD_BYTES, RecordRef, pi
 pub(crate) use checkpoint::{CheckpointHead, CheckpointReader, CheckpointWriter, Frame};
 pub(crate) use log::{
     LOG_SECTOR_BYTES, LogFileHead, LogPosition, LogRecord, begins_with_log_record, decode_changes,
-    decode_settled, encode_settled, later_log_record, log_record,
-    newer_log_record,
+    decode_settled, encode_settled, later_log_record, log_record, newer_log_record,
 };
 pub(crate) use marks::{decode_marks, encode_marks};
 pub(crate) use meta::{CompactionState, decode_compaction, decode_identity};

@@ -7,11 +7,14 @@ use super::load::value;
 use super::trace::{Note, Step};
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use vigil::model::{EventKind, KeyRange, KeyValue, LeaseId, Put, RangeQuery, Revision, Write};
-use vigil::storage::{ApplyError, ReadError, ReadView, Readers, StorageError, StorageLimits, Writer, open};
+use vigil::storage::{
+    ApplyError, ReadError, ReadView, Readers, StorageError, StorageLimits, Writer, open,
+};
 
 /// What clients know at one point of a trace.
 #[derive(Clone, Debug, Default)]
@@ -32,7 +35,9 @@ impl Known {
                 self.asked.split_off(revision);
                 self.asked.insert(*revision, events.clone());
             }
-            Note::Acknowledged { revision } => self.acknowledged = *revision,
+            Note::Acknowledged { revision } => {
+                self.acknowledged = self.acknowledged.max(*revision);
+            }
             Note::CompactionAsked { revision } => self.compaction_asked = *revision,
             Note::CompactionAcknowledged { revision } => self.compaction_acknowledged = *revision,
         }
@@ -118,6 +123,16 @@ pub(super) enum Fault {
     Wrong(String),
 }
 
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(error) => write!(f, "refused: {error}"),
+            Self::Panicked(text) => write!(f, "panicked: {text}"),
+            Self::Wrong(text) => write!(f, "wrong: {text}"),
+        }
+    }
+}
+
 /// Opens the store of `dir` and checks all of it, and then, if it may, writes to it. The answer is its revision.
 pub(super) fn check(
     dir: &Path,
@@ -126,8 +141,7 @@ pub(super) fn check(
     may_write: bool,
 ) -> Result<i64, Fault> {
     let checked = catch_unwind(AssertUnwindSafe(|| {
-        let (writer, view) =
-            open(dir, limits.clone(), Readers::Inline).map_err(Fault::Refused)?;
+        let (writer, view) = open(dir, limits.clone(), Readers::Inline).map_err(Fault::Refused)?;
         check_open(&view, known)?;
         if may_write {
             go_on(writer, &view)?;
@@ -200,8 +214,7 @@ fn check_history(view: &ReadView, known: &Known, from: i64, through: i64) -> Res
                 .events
                 .iter()
                 .map(|event| {
-                    let value =
-                        (event.kind == EventKind::Put).then(|| event.kv.value.clone());
+                    let value = (event.kind == EventKind::Put).then(|| event.kv.value.clone());
                     (event.kv.key.clone(), value)
                 })
                 .collect();

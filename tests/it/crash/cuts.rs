@@ -2,11 +2,14 @@
 //!
 //! Points are drawn by a seed: right before a sync, when most is at stake, and anywhere.
 
-use super::check::{Fault, Known, check};
+use super::check::{Known, check};
 use super::disk::{Before, Disk, Tail};
 use super::load::{self, Load, limits};
-use super::trace::{Step, Trace};
-use super::{Dice, child, child_home, count, scratch, shim};
+use super::trace::{Note, Notes, Step, Trace};
+use super::{Dice, child, child_home, count, scratch, serve, shim};
+use crate::support::requests::on_everything;
+use crate::support::stream::revisions_in;
+use crate::support::{PeerKind, Setup};
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
@@ -97,9 +100,9 @@ fn syncs_of_writes_apart(trace: &Trace) -> Vec<usize> {
 }
 
 /// Cuts the power at many points of a run, and answers what was wrong after which.
-fn cut(mut disk: Disk<'_>, run: &Run, cuts: usize, seed: u64) -> Vec<String> {
+fn cut(mut disk: Disk<'_>, run: &Run, known: &Known, cuts: usize, seed: u64) -> Vec<String> {
     let mut dice = Dice(seed);
-    let mut known = Known::default();
+    let mut known = known.clone();
     let mut done = 0;
     let mut faults = Vec::new();
     for place in places(&run.trace, cuts, &mut dice) {
@@ -114,17 +117,9 @@ fn cut(mut disk: Disk<'_>, run: &Run, cuts: usize, seed: u64) -> Vec<String> {
         let dir = image.path().join("data");
         if let Err(fault) = check(&dir, &limits(seed), &known, true) {
             let of = run.trace.steps.len();
-            let fault = match fault {
-                Fault::Refused(error) => format!("refused: {error}"),
-                Fault::Panicked(text) => format!("panicked: {text}"),
-                Fault::Wrong(text) => text,
-            };
-            faults.push(format!("seed {seed}, step {place} of {of}, {tail:?}: {fault}"));
-            if let Some(keep) = env::var_os("VIGIL_CRASH_KEEP") {
-                let to = Path::new(&keep).join(format!("{seed}-{place}-{tail:?}"));
-                let _ = fs::create_dir_all(&to);
-                let _ = std::process::Command::new("cp").arg("-r").arg(image.path()).arg(&to).status();
-            }
+            faults.push(format!(
+                "seed {seed}, step {place} of {of}, {tail:?}: {fault}"
+            ));
         }
     }
     faults
@@ -162,11 +157,102 @@ fn a_power_cut_takes_nothing_that_was_acknowledged() {
         let here = run_in(home.path(), TEST, seed);
         let cuts = CUTS_PER_RUN.min(cuts - run * CUTS_PER_RUN);
         let disk = Disk::new(&here.trace, &here.root, &here.before);
-        let found = cut(disk, &here, cuts, seed);
+        let found = cut(disk, &here, &Known::default(), cuts, seed);
         let steps = here.trace.steps.len();
-        eprintln!("seed {seed}: {cuts} cuts in {steps} steps, {} faults", found.len());
+        eprintln!(
+            "seed {seed}: {cuts} cuts in {steps} steps, {} faults",
+            found.len()
+        );
         faults.extend(found);
     }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// The power goes, comes, and goes again while the store opens or soon after.
+#[test]
+fn a_second_power_cut_takes_nothing_either() {
+    const TEST: &str = "crash::cuts::a_second_power_cut_takes_nothing_either";
+    if let Some(home) = child_home() {
+        return be_the_child(&home, 4 << 20);
+    }
+    let cuts = count("VIGIL_CRASH_CUTS", CUTS);
+    let first = count(SEED, 1) as u64;
+    let mut faults = Vec::new();
+    for (run, seed) in (0..cuts.div_ceil(CUTS_PER_RUN)).zip(first..) {
+        let mut dice = Dice(seed);
+        let home = scratch();
+        let first = run_in(home.path(), TEST, seed);
+        let place = dice.below(first.trace.steps.len() as u64) as usize;
+        let mut known = Known::default();
+        let mut disk = Disk::new(&first.trace, &first.root, &first.before);
+        for step in &first.trace.steps[..place] {
+            disk.step(step);
+            known.learn(step);
+        }
+        let again = scratch();
+        let root = again.path().join("root");
+        fs::create_dir(&root).expect("a directory");
+        disk.image(Tail::Sectors, &mut dice, &root);
+        let second = run_child(TEST, root, &again.path().join("trace"), seed);
+        let disk = Disk::new(&second.trace, &second.root, &second.before);
+        let cuts = CUTS_PER_RUN.min(cuts - run * CUTS_PER_RUN);
+        let found = cut(disk, &second, &known, cuts, seed);
+        eprintln!(
+            "seed {seed}: {cuts} cuts after one at {place}, {} faults",
+            found.len()
+        );
+        faults.extend(found);
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// The real server, cut with what its clients were told by then: by answers, and by a watch.
+#[tokio::test]
+async fn a_power_cut_takes_nothing_that_the_server_told() {
+    /// Enough to fill the commit log three times.
+    const LAST: i64 = 400;
+    let cuts = count("VIGIL_CRASH_CUTS", CUTS) / 4;
+    let home = scratch();
+    let trace = home.path().join("trace");
+    let root = home.path().join("root");
+    fs::create_dir(&root).expect("a directory");
+    let root = root.canonicalize().expect("a directory");
+    let mut command = Setup::new(PeerKind::Vigil).command(&root.join("data"));
+    shim::preload(&mut command, &root, &trace);
+    let (mut process, client) = serve(command, home.path()).await;
+    let mut stream = client.watch();
+    stream.created(on_everything()).await;
+    let mut seen = Notes::open(&trace);
+    let watching = tokio::spawn(async move {
+        let mut revision = 1;
+        while revision < LAST {
+            let response = stream.next_events().await;
+            revision = *revisions_in(&response).last().expect("an event");
+            seen.add(&Note::Acknowledged { revision });
+        }
+    });
+    let mut notes = Notes::open(&trace);
+    for revision in 2..=LAST {
+        let (key, bytes) = (format!("k{}", revision % 40), 32 << 10);
+        let events = vec![(key.clone(), Some(bytes))];
+        notes.add(&Note::Asked { revision, events });
+        let given = client.put(key, load::value(revision, 0, bytes)).await;
+        assert_eq!(given, revision, "one writer");
+        notes.add(&Note::Acknowledged { revision });
+    }
+    watching.await.expect("the watch goes on");
+    process.terminate();
+    assert!(process.wait_exit().await.success(), "{}", process.output());
+    let trace = Trace::read(&trace);
+    let before = Before::default();
+    let run = Run {
+        root,
+        before,
+        trace,
+    };
+    let disk = Disk::new(&run.trace, &run.root, &run.before);
+    let faults = cut(disk, &run, &Known::default(), cuts, 1);
+    eprintln!("{cuts} cuts of the server, {} faults", faults.len());
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
@@ -181,8 +267,11 @@ fn a_sync_that_does_nothing_is_found() {
     let here = run_in(home.path(), TEST, 1);
     for name in ["/db", ".log"] {
         let disk = Disk::new(&here.trace, &here.root, &here.before).lying_about(name);
-        let found = cut(disk, &here, 12, 1);
-        eprintln!("{name}: {} of 12 cuts found it, {:#?}", found.len(), found);
-        assert!(!found.is_empty(), "without syncs of {name} nothing was lost");
+        let found = cut(disk, &here, &Known::default(), 12, 1);
+        eprintln!("{name}: {} of 12 cuts found it", found.len());
+        assert!(
+            !found.is_empty(),
+            "without syncs of {name} nothing was lost"
+        );
     }
 }

@@ -6,7 +6,7 @@
 use super::check::{Fault, Known, check};
 use super::load::{self, Load, limits};
 use super::trace::Trace;
-use super::{Dice, child, child_home, count, scratch};
+use super::{Dice, child, child_home, count, scratch, serve};
 use crate::support::process::Process;
 use crate::support::{PeerKind, Setup};
 use std::collections::BTreeMap;
@@ -15,6 +15,7 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use vigil::storage::StorageError;
 
 /// Damages in a run of all tests.
 const DAMAGES: usize = 60;
@@ -110,13 +111,15 @@ fn damage(dir: &Path, dice: &mut Dice) -> String {
             format!("{name} ends at {left} of {length}")
         }
         2 => {
-            file.write_all_at(&vec![0; content.len()], 0).expect("zeros");
+            file.write_all_at(&vec![0; content.len()], 0)
+                .expect("zeros");
             format!("{name} is all zeros")
         }
         3 => {
             let at = dice.below(length);
             let zeros = (length - at).min(1 << 16);
-            file.write_all_at(&vec![0; zeros as usize], at).expect("zeros");
+            file.write_all_at(&vec![0; zeros as usize], at)
+                .expect("zeros");
             format!("{name} has {zeros} zeros at {at} of {length}")
         }
         _ => {
@@ -148,17 +151,16 @@ fn damage_often(written: &Written, times: usize, dice: &mut Dice) -> Vec<String>
         let checked = check(&dir, &limits(written.seed), &written.known, true);
         let outcome = match checked {
             Ok(_) => "right",
-            Err(Fault::Refused(error)) => {
-                eprintln!("{done}: {error}");
+            Err(Fault::Refused(StorageError::Corrupt { place, reason, .. })) => {
+                assert!(
+                    !place.is_empty() && !reason.is_empty(),
+                    "{done}: it says what"
+                );
                 "refused"
             }
-            Err(Fault::Panicked(text)) => {
-                faults.push(format!("seed {}, {done}: panicked: {text}", written.seed));
-                "panicked"
-            }
-            Err(Fault::Wrong(text)) => {
-                faults.push(format!("seed {}, {done}: {text}", written.seed));
-                "wrong"
+            Err(fault) => {
+                faults.push(format!("seed {}, {done}: {fault}", written.seed));
+                "neither"
             }
         };
         *outcomes.entry(outcome).or_default() += 1;
@@ -182,4 +184,47 @@ fn a_damaged_store_is_right_or_refused() {
         faults.extend(damage_often(&written, damages / stores, &mut dice));
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Each file of a store in turn is cut in half; a server that cannot go on says which, and ends.
+#[tokio::test]
+async fn a_server_names_the_file_that_is_damaged() {
+    let home = scratch();
+    let peer_home = scratch();
+    let setup = Setup::new(PeerKind::Vigil);
+    let data = home.path().join("data");
+    let (mut process, client) = serve(setup.command(&data), peer_home.path()).await;
+    for number in 0..300 {
+        client
+            .put(format!("k{}", number % 7), vec![b'v'; 30_000])
+            .await;
+    }
+    process.kill();
+    for name in ["db", "conf", "commit.0.log", "commit.1.log"] {
+        let copied = scratch();
+        let data_of_it = copied.path().join("data");
+        copy(&data, &data_of_it);
+        let path = data_of_it.join(name);
+        let length = path.metadata().expect("a file").len();
+        let file = OpenOptions::new().write(true).open(&path);
+        file.and_then(|file| file.set_len(length / 2))
+            .expect("half of it");
+        let mut process = Process::spawn(setup.command(&data_of_it), copied.path());
+        let status = process.wait_exit().await;
+        assert!(
+            !status.success() && status.code().is_some(),
+            "{name}: {status}"
+        );
+        let said = process.stderr();
+        let errors: Vec<&str> = said
+            .lines()
+            .filter(|line| line.starts_with("Error: "))
+            .collect();
+        assert_eq!(errors.len(), 1, "{name}: one line: {said}");
+        let names_a_file = errors[0].contains(path.to_str().expect("a plain path"));
+        // Of data that is cut short it may be the log that shows it.
+        let shows = name == "db" && errors[0].contains("commit.");
+        assert!(names_a_file || shows, "{name}: {said}");
+        assert!(errors[0].contains("backup"), "what to do: {said}");
+    }
 }

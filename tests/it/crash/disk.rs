@@ -108,9 +108,7 @@ impl Before {
             let path = entry.expect("an entry").path();
             let metadata = path.metadata().expect("a file");
             let name = path.to_str().expect("a plain path").to_owned();
-            let content = metadata
-                .is_file()
-                .then(|| fs::read(&path).expect("a file"));
+            let content = metadata.is_file().then(|| fs::read(&path).expect("a file"));
             self.0.push((name, metadata.ino(), content));
             if metadata.is_dir() {
                 self.take_in(&path);
@@ -195,7 +193,8 @@ impl<'a> Disk<'a> {
                 let bytes = *bytes;
                 self.inode(*file).pending.push(Pending::Truncate { bytes });
             }
-            Step::Sync { path, .. } if self.lies_about.is_some_and(|name| path.ends_with(name)) => {}
+            Step::Sync { path, .. } if self.lies_about.is_some_and(|name| path.ends_with(name)) => {
+            }
             Step::Sync { file, .. } => {
                 let trace = self.trace;
                 let inode = self.inode(*file);

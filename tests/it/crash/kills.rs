@@ -2,10 +2,10 @@
 //!
 //! A kill is SIGKILL at a moment that depends on a seed and the machine: what was given to the system stays, nothing else.
 
-use super::check::{Fault, Known, check};
+use super::check::{Known, check};
 use super::load::{self, Load, limits};
 use super::trace::Trace;
-use super::{Dice, child, child_home, count, scratch};
+use super::{Dice, child, child_home, count};
 use std::env;
 use std::fs;
 use std::path::PathBuf;
@@ -67,10 +67,6 @@ fn a_kill_takes_nothing_that_was_acknowledged() {
                 trace.steps.iter().for_each(|step| known.learn(step));
             }
             if let Err(fault) = check(&home.path().join("data"), &limits(seed), &known, false) {
-                let fault = match fault {
-                    Fault::Refused(error) => error.to_string(),
-                    Fault::Panicked(text) | Fault::Wrong(text) => text,
-                };
                 panic!("store {store}, kill {kill}, seed {seed}: {fault}");
             }
         }

@@ -156,7 +156,9 @@ impl Child {
         match self.dice.below(100) {
             0..15 => {
                 let (from, until) = (self.key(), self.key());
-                let gone = self.live.range(from.clone()..from.clone().max(until.clone()));
+                let gone = self
+                    .live
+                    .range(from.clone()..from.clone().max(until.clone()));
                 // A range whose end is before its start is empty.
                 let events = gone.map(|key| (key.clone(), None)).collect();
                 let range = KeyRange::from_wire(from.clone().into(), until.max(from).into());

@@ -7,12 +7,15 @@ mod check;
 mod cuts;
 mod damage;
 mod disk;
+mod failing_disk;
 mod kills;
 mod load;
 mod server_kills;
 mod shim;
 mod trace;
 
+use crate::support::process::Process;
+use crate::support::{Client, eventually};
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -41,6 +44,23 @@ fn child(test: &str, home: &Path) -> Command {
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(CHILD, home);
     command
+}
+
+/// A server that is started by this command, and a client of it.
+async fn serve(command: Command, home: &Path) -> (Process, Client) {
+    let mut process = Process::spawn(command, home);
+    let client = eventually("the server listens", async || {
+        assert!(process.exit().is_none(), "it ended: {}", process.output());
+        let said = process.stdout();
+        let address = said
+            .strip_prefix("vigil: listening on ")
+            .filter(|line| line.ends_with('\n'))
+            .ok_or_else(|| process.output())?;
+        let connected = Client::connect(address.trim()).await;
+        connected.map_err(|error| error.to_string())
+    })
+    .await;
+    (process, client)
 }
 
 /// A directory in memory where there is enough of it, because most of what is put there is opened once and thrown away.

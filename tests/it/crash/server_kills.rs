@@ -28,6 +28,8 @@ type Write = Vec<(Bytes, Option<Bytes>)>;
 struct Told {
     acknowledged: RefCell<BTreeMap<i64, Write>>,
     compacted: Cell<i64>,
+    /// A compaction whose answer the kill took may have been made.
+    compaction_asked: Cell<i64>,
     /// What the watch has seen before each kill.
     seen: RefCell<Vec<Event>>,
     answers: Cell<usize>,
@@ -69,6 +71,7 @@ async fn compact(client: Client, told: &Told, checked: i64) {
         let target = checked - 20 + (told.answers.get() as i64) / 4;
         if target > last && target < checked {
             last = target;
+            told.compaction_asked.set(target);
             if let Err(status) = client.compact(target).await {
                 // What was compacted before is refused with a word of its own.
                 if status.code() != Code::OutOfRange {
@@ -201,6 +204,8 @@ async fn events(client: &Client, start_revision: i64, last: i64) -> Vec<Event> {
         })
         .await;
     let responses = stream.read_through(|| Some(last)).await;
+    let cancelled = responses.iter().find(|response| response.canceled);
+    assert!(cancelled.is_none(), "from {start_revision}: {cancelled:?}");
     let events = |response: WatchResponse| response.events;
     responses.into_iter().flat_map(events).collect()
 }
@@ -249,12 +254,16 @@ async fn check(peer: &Peer, told: &Told, model: &mut Model, under_way: Vec<Write
     let mut seen = told.seen.take();
     let seen_through = seen.last().and_then(|event| event.kv.as_ref());
     let seen_through = seen_through.map_or(model.revision, |kv| kv.mod_revision);
-    assert!(seen_through <= last, "{seen_through} was seen, {last} is left");
+    assert!(
+        seen_through <= last,
+        "{seen_through} was seen, {last} is left"
+    );
     let from = model.revision + 1;
     seen.extend(events(&client, seen_through + 1, last).await);
     model.go_on(seen, told, under_way, last);
     // What is told anew is the same.
-    let compacted = told.compacted.get().max(from - 200).max(1);
+    let asked = told.compaction_asked.get();
+    let compacted = told.compacted.get().max(asked).max(from - 200).max(1);
     let anew = group(events(&client, compacted + 1, last).await);
     let kept = model.history.range(compacted + 1..);
     let kept: BTreeMap<i64, Vec<Event>> = kept.map(|(at, of)| (*at, of.clone())).collect();

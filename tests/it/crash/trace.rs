@@ -20,7 +20,6 @@ pub(super) enum Step {
     Create { path: String, file: u64 },
     /// The bytes of the trace in this range are written.
     Write {
-        path: String,
         file: u64,
         offset: u64,
         data: Range<usize>,
@@ -98,7 +97,6 @@ fn parse(bytes: &[u8], at: usize) -> Option<(Step, usize)> {
     let step = match kind {
         1 => Step::Create { path, file },
         2 => Step::Write {
-            path,
             file,
             offset,
             data: data.clone(),
