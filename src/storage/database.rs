@@ -1,7 +1,8 @@
 //! The small face behind which the engine stands, and the one file that names sled.
 //!
 //! It never knows what the bytes mean. It never uses `transaction` or `flush_async`, and it never takes a flush for
-//! durable: sled's `flush` issues no fsync, so the data file is synced here.
+//! durable: sled's `flush` issues no fsync, so the data file is synced here. `durable_writes.c` sees that what sled itself
+//! takes for stable is durable.
 
 use super::directory::{create_directory, directory, sync_directory};
 use super::engine_files::{

@@ -22,6 +22,8 @@ pub(super) struct Known {
     /// What each revision holds, if it is there.
     asked: BTreeMap<i64, Vec<(String, Option<usize>)>>,
     acknowledged: i64,
+    /// What was acknowledged before the last group.
+    acknowledged_before: i64,
     compaction_asked: i64,
     compaction_acknowledged: i64,
 }
@@ -36,7 +38,10 @@ impl Known {
                 self.asked.insert(*revision, events.clone());
             }
             Note::Acknowledged { revision } => {
-                self.acknowledged = self.acknowledged.max(*revision);
+                if *revision > self.acknowledged {
+                    self.acknowledged_before = self.acknowledged;
+                    self.acknowledged = *revision;
+                }
             }
             Note::CompactionAsked { revision } => self.compaction_asked = *revision,
             Note::CompactionAcknowledged { revision } => self.compaction_acknowledged = *revision,
@@ -45,6 +50,23 @@ impl Known {
 
     pub(super) fn acknowledged(&self) -> i64 {
         self.acknowledged
+    }
+
+    /// The same, were the last group not acknowledged.
+    pub(super) fn but_for_the_last_group(&self) -> Self {
+        Self {
+            acknowledged: self.acknowledged_before,
+            ..self.clone()
+        }
+    }
+
+    /// The same, were nothing acknowledged: whatever is there has to be right and without a hole.
+    pub(super) fn but_for_any_end(&self) -> Self {
+        Self {
+            acknowledged: 0,
+            compaction_acknowledged: 0,
+            ..self.clone()
+        }
     }
 
     fn last_asked(&self) -> i64 {
@@ -170,8 +192,9 @@ fn check_open(view: &ReadView, known: &Known) -> Result<(), Fault> {
         ));
     }
     let asked = known.compaction_asked;
-    if compacted != known.compaction_acknowledged && compacted != asked {
-        let acknowledged = known.compaction_acknowledged;
+    let acknowledged = known.compaction_acknowledged;
+    let is_right = [acknowledged, asked].contains(&compacted) || acknowledged == 0;
+    if !is_right || compacted > asked {
         return wrong(format!(
             "compacted at {compacted}, and {acknowledged} was acknowledged, {asked} asked"
         ));

@@ -15,8 +15,8 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Cuts in a run of all tests, over all of the tests here.
-const CUTS: usize = 48;
+/// Cuts in a run of all tests, for each of the tests here.
+const CUTS: usize = 24;
 /// Cuts of one child's run.
 const CUTS_PER_RUN: usize = 60;
 const SEED: &str = "VIGIL_CRASH_SEED";
@@ -88,10 +88,8 @@ fn syncs_of_writes_apart(trace: &Trace) -> Vec<usize> {
                 let apart = before.is_some_and(|(before, apart)| *apart || before != offset);
                 ends.insert(*file, (end, apart));
             }
-            Step::Sync { file, .. } => {
-                if ends.remove(file).is_some_and(|(_, apart)| apart) {
-                    found.push(at);
-                }
+            Step::Sync { file, .. } if ends.remove(file).is_some_and(|(_, apart)| apart) => {
+                found.push(at);
             }
             _ => {}
         }
@@ -147,7 +145,7 @@ fn run_in(home: &Path, test: &str, seed: u64) -> Run {
 fn a_power_cut_takes_nothing_that_was_acknowledged() {
     const TEST: &str = "crash::cuts::a_power_cut_takes_nothing_that_was_acknowledged";
     if let Some(home) = child_home() {
-        return be_the_child(&home, 80 << 20);
+        return be_the_child(&home, 32 << 20);
     }
     let cuts = count("VIGIL_CRASH_CUTS", CUTS);
     let first = count(SEED, 1) as u64;
@@ -173,7 +171,7 @@ fn a_power_cut_takes_nothing_that_was_acknowledged() {
 fn a_second_power_cut_takes_nothing_either() {
     const TEST: &str = "crash::cuts::a_second_power_cut_takes_nothing_either";
     if let Some(home) = child_home() {
-        return be_the_child(&home, 4 << 20);
+        return be_the_child(&home, 6 << 20);
     }
     let cuts = count("VIGIL_CRASH_CUTS", CUTS);
     let first = count(SEED, 1) as u64;
@@ -266,7 +264,7 @@ fn what_the_engine_calls_stable_is_durable() {
     /// The engine writes its numbers so, that zeros are no head.
     const MASK: u64 = i64::MAX.unsigned_abs();
     if let Some(home) = child_home() {
-        return be_the_child(&home, 80 << 20);
+        return be_the_child(&home, 40 << 20);
     }
     let home = scratch();
     let run = run_in(home.path(), TEST, 2);
@@ -308,7 +306,7 @@ fn what_the_engine_calls_stable_is_durable() {
         }
     }
     assert!(
-        heads > 20,
+        heads > 8,
         "the log of the engine went through {heads} segments"
     );
 }
@@ -318,7 +316,7 @@ fn what_the_engine_calls_stable_is_durable() {
 fn a_sync_that_does_nothing_is_found() {
     const TEST: &str = "crash::cuts::a_sync_that_does_nothing_is_found";
     if let Some(home) = child_home() {
-        return be_the_child(&home, 24 << 20);
+        return be_the_child(&home, 12 << 20);
     }
     let home = scratch();
     let here = run_in(home.path(), TEST, 1);

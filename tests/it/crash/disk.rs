@@ -146,7 +146,7 @@ impl<'a> Disk<'a> {
         for (path, number, content) in &before.0 {
             let inode = content.as_ref().map(|durable| {
                 let inode = disk.add_inode(*number);
-                disk.inodes[inode].durable = durable.clone();
+                disk.inodes[inode].durable.clone_from(durable);
                 inode
             });
             disk.names.insert(path.clone(), inode);
@@ -262,10 +262,9 @@ impl<'a> Disk<'a> {
         let (end, one) = (dice.below(writes + 1), dice.below(writes));
         for (pending, number) in inode.pending.iter().zip(0..) {
             let whole = match tail {
-                Tail::Dropped => false,
+                Tail::Dropped | Tail::Sectors => false,
                 Tail::Kept => true,
                 Tail::Prefix => number < end,
-                Tail::Sectors => false,
                 Tail::Writes => dice.percent(50),
                 Tail::AllButOne => number != one,
                 Tail::OnlyOne => number == one,

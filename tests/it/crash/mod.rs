@@ -2,6 +2,14 @@
 //!
 //! A kill keeps what was written, a power cut only what was synced. A promise is checked against what a child had been told,
 //! never against what the store says of itself.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::host_endian_bytes,
+    clippy::little_endian_bytes,
+    clippy::case_sensitive_file_extension_comparisons,
+    reason = "small numbers, traces that never leave the machine, and the names of our own files"
+)]
 
 mod check;
 mod cuts;
