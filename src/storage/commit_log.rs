@@ -41,8 +41,14 @@ pub(crate) struct CommitLog {
     record: LogRecord,
 }
 
-/// What the log holds that the engine lacks: the changes of up to two generations in order.
-pub(crate) type Unsettled = Vec<Change>;
+/// What the log holds, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    /// The changes of up to two generations that the engine lacks.
+    pub unsettled: Vec<Change>,
+    /// Those of the last generation that the engine has, as long as they are not overwritten.
+    pub settled: Vec<Change>,
+}
 
 impl CommitLog {
     /// Makes the files, of a length each. Whatever was there before is gone.
@@ -55,8 +61,8 @@ impl CommitLog {
     }
 
     /// Opens the files behind the generation that the engine has, and reads what it lacks.
-    pub(crate) fn open(dir: &Path, settled: u64) -> Result<(Self, Unsettled), StorageError> {
-        let mut changes = Vec::new();
+    pub(crate) fn open(dir: &Path, settled: u64) -> Result<(Self, Held), StorageError> {
+        let mut held = Held::default();
         let mut last = settled;
         let mut read = |generation: u64| {
             let path = dir.join(turn(&FILES, generation));
@@ -72,7 +78,10 @@ impl CommitLog {
             if !found.is_empty() {
                 last = generation;
             }
-            changes.extend(found);
+            if found.is_empty() && generation == settled + 2 {
+                held.settled = records(&bytes, head.salt, settled)?.0;
+            }
+            held.unsettled.extend(found);
             Ok(LogFile { file, head })
         };
         let (next, after) = (read(settled + 1)?, read(settled + 2)?);
@@ -81,7 +90,7 @@ impl CommitLog {
         } else {
             [next, after]
         };
-        Ok((Self::new(files, last + 1), changes))
+        Ok((Self::new(files, last + 1), held))
     }
 
     /// True when there are files with records, which belong to data that is not there.
@@ -208,17 +217,7 @@ fn read_generation(
     salt: u64,
     generation: u64,
 ) -> Result<Vec<Change>, StorageError> {
-    let mut changes = Vec::new();
-    let mut at = LogPosition {
-        generation,
-        number: 0,
-    };
-    let mut rest = file.get(LOG_SECTOR_BYTES..).unwrap_or_default();
-    while let Some((body, bytes)) = log_record(rest, salt, at) {
-        changes.extend(decode_changes(body)?);
-        rest = rest.get(bytes..).unwrap_or_default();
-        at.number += 1;
-    }
+    let (changes, at, rest) = records(file, salt, generation)?;
     // A file holds its generation or, behind that, what is left of earlier ones.
     let sectors = file
         .chunks(LOG_SECTOR_BYTES)
@@ -245,4 +244,24 @@ fn read_generation(
         }
     }
     Ok(changes)
+}
+
+/// The changes of a generation up to the first record that is not there, which record that is, and what stands in its place.
+fn records(
+    file: &[u8],
+    salt: u64,
+    generation: u64,
+) -> Result<(Vec<Change>, LogPosition, &[u8]), StorageError> {
+    let mut changes = Vec::new();
+    let mut at = LogPosition {
+        generation,
+        number: 0,
+    };
+    let mut rest = file.get(LOG_SECTOR_BYTES..).unwrap_or_default();
+    while let Some((body, bytes)) = log_record(rest, salt, at) {
+        changes.extend(decode_changes(body)?);
+        rest = rest.get(bytes..).unwrap_or_default();
+        at.number += 1;
+    }
+    Ok((changes, at, rest))
 }

@@ -87,9 +87,11 @@ impl LoggedDatabase {
         let log = match engine.get(KEY_SETTLED)? {
             Some(settled) => {
                 let settled = decode_settled(settled.as_ref())?;
-                let (log, unsettled) = CommitLog::open(dir, settled)?;
-                if !unsettled.is_empty() {
-                    let layer = unsettled.into_iter().map(entry).collect();
+                let (log, held) = CommitLog::open(dir, settled)?;
+                let layer: Layer = held.unsettled.into_iter().map(entry).collect();
+                let before = held.settled.into_iter().map(entry).collect();
+                check_settled(engine.as_ref(), &before, &layer)?;
+                if !layer.is_empty() {
                     settle(engine.as_ref(), log.generation() - 1, &layer)?;
                 }
                 log
@@ -231,6 +233,23 @@ fn settle(engine: &dyn Database, generation: u64, layer: &Layer) -> Result<(), S
     let mark = Change::Put(Bytes::from_static(KEY_SETTLED), encode_settled(generation)?);
     engine.apply(vec![mark])?;
     engine.sync()
+}
+
+/// Sees that the engine has what it was given last: it may lose its end to damage, or a page, and say nothing. Where a
+/// later generation has the same key it may have been given that already.
+fn check_settled(engine: &dyn Database, given: &Layer, after: &Layer) -> Result<(), StorageError> {
+    for (key, value) in given.iter().filter(|(key, _)| !after.contains_key(*key)) {
+        let found = engine.get(key)?;
+        if found.as_ref().map(Stored::as_ref) != value.as_deref() {
+            let reason = "it is not what the commit log has of it: a part of the data is lost";
+            return Err(StorageError::corrupt(
+                "data",
+                format!("record {key:?}"),
+                reason,
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn entry(change: Change) -> (Bytes, Option<Bytes>) {

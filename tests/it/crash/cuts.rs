@@ -255,8 +255,8 @@ async fn a_power_cut_takes_nothing_that_the_server_told() {
 }
 
 /// In the head of each segment the engine says up to where its log is stable, and opening believes it. The C library's
-/// `sync_file_range` does not make that true: without our own in its place a third of the heads say too much, and one cut in
-/// a thousand leaves a store that does not open.
+/// `sync_file_range` does not make that true: without our own in its place a third of the heads say too much, and of two
+/// thousand cuts one left a store that did not open.
 #[test]
 fn what_the_engine_calls_stable_is_durable() {
     const TEST: &str = "crash::cuts::what_the_engine_calls_stable_is_durable";
