@@ -105,8 +105,8 @@ impl Child {
             }
             self.compact_some(&mut writer);
         }
-        // Half of the closings are in good order, the others leave everything to the next opening.
-        if self.dice.percent(50) {
+        // The last closing is in good order, and half of the others; the rest leave everything to the next opening.
+        if self.bytes >= bytes || self.dice.percent(50) {
             writer.close().expect("a closing");
         }
     }
