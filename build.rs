@@ -1,6 +1,7 @@
-//! Generates the protobuf messages and the gRPC stubs from `proto/`, in pure Rust: no `protoc` is needed.
+//! Generates the protobuf messages and the gRPC stubs from `proto/`, in pure Rust: no `protoc` is needed. Compiles the one
+//! function that makes the engine's writes durable, for which there is no safe Rust.
 //!
-//! It reads `proto/` and writes to `OUT_DIR`, and never anywhere else. With `VIGIL_FAULTS=1` it lets the seeded faults of
+//! It reads `proto/` and that source and writes to `OUT_DIR`, and never anywhere else. With `VIGIL_FAULTS=1` it lets the seeded faults of
 //! `src/fault.rs` in, and never into a release.
 
 #[path = "build/seeded.rs"]
@@ -8,7 +9,7 @@ mod seeded;
 
 use prost::Message;
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -21,6 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .bytes(".")
         .compile_fds(descriptors)?;
+    compile_durable_writes(&out_dir);
     Ok(())
 }
 
@@ -32,4 +34,18 @@ fn let_faults_in() -> Result<(), Box<dyn Error>> {
         println!("cargo::rustc-cfg=vigil_faults");
     }
     Ok(())
+}
+
+/// All of the archive is linked, because nothing but the engine asks for what is in it, and the engine would be content with
+/// the C library's.
+fn compile_durable_writes(out_dir: &Path) {
+    const SOURCE: &str = "src/storage/durable_writes.c";
+    println!("cargo:rerun-if-changed={SOURCE}");
+    cc::Build::new()
+        .file(SOURCE)
+        .warnings_into_errors(true)
+        .cargo_metadata(false)
+        .compile("vigil_durable_writes");
+    println!("cargo:rustc-link-search=native={}", out_dir.display());
+    println!("cargo:rustc-link-lib=static:+whole-archive=vigil_durable_writes");
 }

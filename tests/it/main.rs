@@ -12,6 +12,7 @@
 
 mod bugs;
 mod clients;
+mod crash;
 mod durability;
 mod etcdctl;
 mod limits;

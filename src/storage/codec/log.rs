@@ -173,6 +173,16 @@ pub(crate) fn decode_settled(bytes: &[u8]) -> Result<u64, StorageError> {
     super::meta::unseal("settled generation", "meta record settled", bytes)
 }
 
+/// The record of the last block that lies in the engine: its key.
+pub(crate) fn encode_last_block(key: &[u8]) -> Result<Bytes, StorageError> {
+    super::meta::seal(&key.to_vec()).map(Bytes::from)
+}
+
+/// Reads the record of the last block that lies in the engine.
+pub(crate) fn decode_last_block(bytes: &[u8]) -> Result<Vec<u8>, StorageError> {
+    super::meta::unseal("last block", "meta record last", bytes)
+}
+
 fn checksum(salt: u64, bytes: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&salt.to_be_bytes());
