@@ -35,10 +35,13 @@ pub(super) fn run(common: &Common, load: &CatchupLoad) -> Result<Value, BenchErr
     let process = Process::find(common.server_pid, &common.endpoint);
     let streams = load.streams.min(load.watchers);
     let threads = common.threads.min(streams);
-    let wanted = |watcher: usize| match load.own_key {
-        // The history's keys come in turn.
-        true => (load.history + own_keys as u64 - 1 - watcher as u64) / own_keys as u64,
-        false => load.history,
+    let wanted = |watcher: usize| {
+        if load.own_key {
+            // The history's keys come in turn.
+            (load.history + own_keys as u64 - 1 - watcher as u64) / own_keys as u64
+        } else {
+            load.history
+        }
     };
     let total = (0..load.watchers).map(wanted).sum();
     let heard = Arc::new(AtomicU64::new(0));

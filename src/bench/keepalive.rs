@@ -68,7 +68,9 @@ pub(super) fn run(common: &Common, load: &KeepaliveLoad) -> Result<Value, BenchE
     })?;
     let elapsed = begin.elapsed();
     let mut latencies = Latencies::default();
-    parts.iter().for_each(|(part, _)| latencies.add(part));
+    for (part, _) in &parts {
+        latencies.add(part);
+    }
     let count = parts.iter().map(|(_, count)| count).sum();
     let mut report = Report::new("keepalive", &common.endpoint);
     report.rate(count, elapsed);
