@@ -51,6 +51,21 @@ const RULES: &[(&str, u32)] = &[
     ("t", 4),
 ];
 
+/// Bugs that other stores have had. The one about `range_end = "\0"` and permissions waits for authentication.
+const KNOWN_BUGS: &[(&str, &[u32])] = &[
+    (
+        "etcd",
+        &[
+            14370, 15220, 15271, 17247, 17529, 18089, 19179, 19441, 20221, 20242, 20262, 20655,
+            // A negative start revision.
+            20693, 22264, 22294,
+        ],
+    ),
+    ("kine", &[220, 731]),
+    ("xline", &[166]),
+    ("databend", &[18005, 18888]),
+];
+
 fn assert_none(rule: &str, faults: Vec<String>) {
     assert!(faults.is_empty(), "{rule}\n{}", faults.join("\n"));
 }
@@ -238,6 +253,35 @@ fn every_rule_has_a_test_or_a_decision() {
         }
     }
     assert_none("a rule that nothing holds anybody to:", faults);
+}
+
+#[test]
+fn every_known_bug_has_a_test_that_says_what_broke() {
+    let all = everything();
+    let mut faults = Vec::new();
+    for (project, numbers) in KNOWN_BUGS {
+        for number in *numbers {
+            let test = format!("fn {project}_{number}_");
+            if !all.iter().any(|source| has_documented(source, &test)) {
+                faults.push(format!(
+                    "no test with a doc begins with {project}_{number}_"
+                ));
+            }
+        }
+    }
+    assert_none("a known bug that could come back:", faults);
+}
+
+/// True when a function whose head begins so has a doc above its attributes.
+fn has_documented(source: &Source, head: &str) -> bool {
+    let text: Vec<&str> = source.text.lines().collect();
+    let heads = source.code.lines().enumerate();
+    let mut heads = heads.filter(|(_, line)| line.contains(head));
+    heads.any(|(at, _)| {
+        let above = text[..at].iter().rev().map(|line| line.trim());
+        let mut above = above.skip_while(|line| line.starts_with("#["));
+        above.next().is_some_and(|line| line.starts_with("///"))
+    })
 }
 
 // ---- Documents ----

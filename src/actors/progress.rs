@@ -157,12 +157,32 @@ impl Progress {
         revision: Revision,
         entry_of: impl Fn(WatcherId) -> Option<&'a Entry<Link>>,
     ) {
+        let is_quiet = |shared: &LinkState| !shared.sent_since_tick.swap(false, Ordering::AcqRel);
+        self.tell(revision, entry_of, is_quiet);
+    }
+
+    /// Tells each watcher that wants it and is in the roster, also one that was sent something of late: what it was sent
+    /// may be older than what has just been compacted.
+    pub(crate) fn tell_all<'a>(
+        &mut self,
+        revision: Revision,
+        entry_of: impl Fn(WatcherId) -> Option<&'a Entry<Link>>,
+    ) {
+        self.tell(revision, entry_of, |_| true);
+    }
+
+    fn tell<'a>(
+        &mut self,
+        revision: Revision,
+        entry_of: impl Fn(WatcherId) -> Option<&'a Entry<Link>>,
+        wants: impl Fn(&LinkState) -> bool,
+    ) {
         let mut crowded = HashMap::new();
         self.notified.retain(|watcher, shared| {
             let Some(shared) = shared.upgrade() else {
                 return false;
             };
-            if shared.sent_since_tick.swap(false, Ordering::AcqRel) || shared.in_flight() > 0 {
+            if !wants(&shared) || shared.in_flight() > 0 {
                 return true;
             }
             if let Some(entry) = entry_of(*watcher)

@@ -72,6 +72,12 @@ pub(crate) struct Close;
 #[rtype(result = "()")]
 pub(crate) struct Committed;
 
+/// Store -> `WatcherGroup`: history has been compacted. Watchers that want progress are told how far they have come, so that
+/// a client that has seen nothing for a while can still resume where it stands.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct HistoryCompacted;
+
 /// Edge -> `WatcherGroup`: here is a new watcher. Answered with the registration revision, after `Created` was put in
 /// the watcher's mailbox. One in flight per stream.
 #[derive(Debug, Message)]

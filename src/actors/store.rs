@@ -4,7 +4,8 @@
 //! It blocks on the disk, so it lives on an arbiter of its own.
 
 use super::protocol::{
-    Apply, Close, Committed, Compact, Inspect, Inspection, Later, OrderError, Permit, Role,
+    Apply, Close, Committed, Compact, HistoryCompacted, Inspect, Inspection, Later, OrderError,
+    Permit, Role,
 };
 use super::supervision::{Shared, Tripwire, Worker};
 use crate::model::{Commit, Revision, Write, WriteAnswer};
@@ -216,7 +217,13 @@ impl Store {
             return Err(self.gone());
         };
         match writer.compact(revision) {
-            Ok(()) => Ok(writer.revision()),
+            Ok(()) => {
+                let current = writer.revision();
+                for worker in &self.workers {
+                    worker.tell_group(HistoryCompacted);
+                }
+                Ok(current)
+            }
             Err(ApplyError::Refused(refusal)) => Err(OrderError::Refused(refusal)),
             Err(ApplyError::Failed(error)) => Err(OrderError::Failed(self.fail(&error).0)),
         }

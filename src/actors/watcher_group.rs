@@ -7,8 +7,8 @@
 use super::delivery::Sent;
 use super::progress::Progress;
 use super::protocol::{
-    CaughtUp, Committed, Drained, Forget, Inspect, Inspection, Lagging, Later, Quiet, Register,
-    RequestProgress, Retire, Role, Stalled,
+    CaughtUp, Committed, Drained, Forget, HistoryCompacted, Inspect, Inspection, Lagging, Later,
+    Quiet, Register, RequestProgress, Retire, Role, Stalled,
 };
 use super::stream::{Link, StreamState};
 use super::supervision::{Tripwire, Worker};
@@ -49,6 +49,7 @@ pub(crate) struct WatcherGroup {
 enum Order {
     Register(Register, Later<Revision>),
     Progress(Arc<StreamState>, Later<()>),
+    ProgressOfAll,
 }
 
 /// Tell quiet watchers how far they have come. Sent to itself.
@@ -116,6 +117,11 @@ impl WatcherGroup {
                     self.progress.request(&stream);
                     self.try_progress(&stream);
                     reply.reply(());
+                }
+                Order::ProgressOfAll => {
+                    let (roster, revision) = (&self.roster, self.revision());
+                    self.progress
+                        .tell_all(revision, |watcher| roster.get(watcher));
                 }
             }
         }
@@ -386,6 +392,14 @@ impl Handler<RequestProgress> for WatcherGroup {
         let (returned, kept) = Later::new();
         self.order(Order::Progress(request.stream, kept), ctx);
         returned
+    }
+}
+
+impl Handler<HistoryCompacted> for WatcherGroup {
+    type Result = ();
+
+    fn handle(&mut self, _compacted: HistoryCompacted, ctx: &mut Self::Context) {
+        self.order(Order::ProgressOfAll, ctx);
     }
 }
 

@@ -27,7 +27,7 @@ mod selection;
 mod session;
 mod space;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod txn;

@@ -1,10 +1,12 @@
 //! Late watchers: rules L1 to L7 as far as actors keep them.
 
 use super::support::*;
+use crate::actors::protocol::Committed;
 use crate::actors::{EngineLimits, WatchRejection};
 use crate::model::{KeyRange, Revision, WatchSpec};
 use crate::storage::StorageLimits;
 use crate::watch::BatchLimits;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Limits under which the ring forgets at once and every batch is one revision.
@@ -30,9 +32,7 @@ fn l1_history_is_never_delivered_beyond_what_the_group_has_handled() {
         settle().await;
         let worker = test.worker();
         // The group sleeps at revision 11 while three more are committed.
-        worker
-            .committed_in_flight
-            .store(true, std::sync::atomic::Ordering::SeqCst);
+        worker.committed_in_flight.store(true, Ordering::SeqCst);
         for value in 0..3 {
             test.put("a", &value.to_string()).await;
         }
@@ -41,6 +41,34 @@ fn l1_history_is_never_delivered_beyond_what_the_group_has_handled() {
         settle().await;
         // Its registration has brought the group level, and nothing came twice.
         assert_eq!(worker.group_revision(), Revision(14));
+        assert_eq!(watch.revisions(), upto(2, 14));
+        drop(watch);
+        test.finish().await;
+    });
+}
+
+#[test]
+fn l1_sync_stops_where_its_group_has_come_though_the_store_is_further() {
+    run(|| async {
+        let test = TestEngine::start(tiny()).await;
+        for value in 0..10 {
+            test.put("a", &value.to_string()).await;
+        }
+        let watch = test.watch(everything_from(2), 16).await;
+        watch.stall();
+        settle().await;
+        // The group sleeps while the watch is on its way, and more is committed.
+        let worker = test.worker();
+        worker.committed_in_flight.store(true, Ordering::SeqCst);
+        for value in 0..3 {
+            test.put("a", &value.to_string()).await;
+        }
+        watch.go_on();
+        pass(Duration::from_secs(2)).await;
+        assert_eq!(worker.group_revision(), Revision(11));
+        assert_eq!(watch.revisions(), upto(2, 11), "progress 11 would be a lie");
+        worker.tell_group(Committed);
+        settle().await;
         assert_eq!(watch.revisions(), upto(2, 14));
         drop(watch);
         test.finish().await;

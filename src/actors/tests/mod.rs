@@ -3,6 +3,7 @@
 
 mod commits;
 mod deaths;
+mod known_bugs;
 mod late;
 mod progress;
 mod races;

@@ -208,7 +208,7 @@ fn p2_periodic_progress_is_told_to_quiet_watchers_that_want_it_and_to_no_other()
 }
 
 /// Bookmarkable: progress R is behind every event up to R of every watch, and no event up to R follows it.
-fn check_progress(responses: &[Response], watches: i64) {
+pub(super) fn check_progress(responses: &[Response], watches: i64) {
     let mut last_event = 0;
     let mut progress = 0;
     for response in responses {

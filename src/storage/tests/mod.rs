@@ -12,6 +12,7 @@
 mod bounds;
 mod compaction;
 mod disk;
+mod known_bugs;
 mod late;
 mod log;
 mod open;
