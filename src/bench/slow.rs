@@ -10,7 +10,7 @@ use super::progress::Bar;
 use super::report::{Latencies, Report};
 use super::threads::on_threads;
 use super::watching::Watching;
-use super::wire::Connection;
+use super::wire::{Connection, Windows};
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
@@ -64,7 +64,7 @@ pub(super) fn run(common: &Common, load: &SlowLoad) -> Result<Value, BenchError>
 async fn stalled(common: &Common, load: &SlowLoad) -> Result<Vec<Watching>, BenchError> {
     let mut connections = Vec::new();
     for _ in 0..load.stalled_connections {
-        connections.push(Connection::open(&common.endpoint).await?);
+        connections.push(Connection::open_with(&common.endpoint, Windows::USUAL).await?);
     }
     let mut stalled = Vec::new();
     for connection in connections.iter().cycle().take(load.stalled) {

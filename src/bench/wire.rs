@@ -13,8 +13,25 @@ use tokio::net::TcpStream;
 /// A message's flag and length.
 const PREFIX_BYTES: usize = 5;
 /// What may be on its way to us on one stream, and on one connection.
-const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Windows {
+    stream_bytes: u32,
+    connection_bytes: u32,
+}
+
+impl Windows {
+    /// So wide that they never hold anything up.
+    pub(super) const WIDE: Self = Self {
+        stream_bytes: 1 << 20,
+        connection_bytes: 16 << 20,
+    };
+    /// What a client has that asks for nothing else: a stream that is not read is soon felt, and its connection with it.
+    pub(super) const USUAL: Self = Self {
+        stream_bytes: 65_535,
+        connection_bytes: 65_535,
+    };
+}
+
 /// Largest frame that we take.
 const FRAME_BYTES_MAX: u32 = 1 << 18;
 
@@ -28,6 +45,11 @@ pub(super) struct Connection {
 impl Connection {
     /// Connects to `HOST:PORT`.
     pub(super) async fn open(endpoint: &str) -> Result<Self, BenchError> {
+        Self::open_with(endpoint, Windows::WIDE).await
+    }
+
+    /// Connects with windows of one's own choice.
+    pub(super) async fn open_with(endpoint: &str, windows: Windows) -> Result<Self, BenchError> {
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| BenchError::Connection {
             endpoint: endpoint.to_owned(),
             source,
@@ -39,8 +61,8 @@ impl Connection {
             .set_nodelay(true)
             .map_err(|error| failed(error.into()))?;
         let (requests, connection) = h2::client::Builder::new()
-            .initial_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .initial_window_size(windows.stream_bytes)
+            .initial_connection_window_size(windows.connection_bytes)
             .max_frame_size(FRAME_BYTES_MAX)
             .handshake(socket)
             .await
