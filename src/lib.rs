@@ -48,6 +48,8 @@
 //!
 //! Rooms import one way only, in the order of the `mod` lines below; `tests/tidy.rs` holds them to it.
 
+mod fault;
+
 pub mod model;
 
 pub mod storage;

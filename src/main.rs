@@ -35,6 +35,10 @@ fn main() -> ExitCode {
 /// Serves until the process is told to stop, or the store fails.
 fn serve(config: Config) -> Result<(), Box<dyn Error>> {
     start_log(config.log_level)?;
+    // As one line among the others; whoever is told of it by an error says what follows.
+    std::panic::set_hook(Box::new(|panic| {
+        log::error!("{}", panic.to_string().replace('\n', " "));
+    }));
     // With standard output closed, nobody waits for this line.
     let ready = |address| drop(writeln!(io::stdout(), "vigil: listening on {address}"));
     System::new().block_on(async {

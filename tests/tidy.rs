@@ -8,6 +8,8 @@
     reason = "a broken check should stop the test"
 )]
 
+#[path = "../build/seeded.rs"]
+mod seeded;
 #[path = "tidy/source.rs"]
 mod source;
 
@@ -19,8 +21,10 @@ use std::process::Command;
 
 const FILE_LINES_MAX: usize = 500;
 
-/// Each room and the rooms that it may import. `server`, `lib.rs` and `main.rs` know everyone.
+/// Each room and the rooms that it may import. `server`, `lib.rs` and `main.rs` know everyone, and everyone may ask
+/// `fault`, which is not there in a build that is used.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("fault", &[]),
     ("model", &[]),
     ("storage", &["model"]),
     ("watch", &["model"]),
@@ -48,7 +52,7 @@ const RULES: &[(&str, u32)] = &[
     ("p", 6),
     ("d", 6),
     ("b", 4),
-    ("t", 4),
+    ("t", 5),
 ];
 
 /// Bugs that other stores have had. The one about `range_end = "\0"` and permissions waits for authentication.
@@ -84,7 +88,7 @@ fn rooms_import_one_way() {
         };
         for import in imports(&source) {
             let target = import.path.first().cloned().unwrap_or_default();
-            if target != room && !allowed.contains(&target.as_str()) {
+            if target != room && target != "fault" && !allowed.contains(&target.as_str()) {
                 let path = import.path.join("::");
                 faults.push(format!(
                     "{}:{}: {room} imports {path}",
@@ -282,6 +286,84 @@ fn has_documented(source: &Source, head: &str) -> bool {
         let mut above = above.skip_while(|line| line.starts_with("#["));
         above.next().is_some_and(|line| line.starts_with("///"))
     })
+}
+
+// ---- Seeded faults ----
+
+/// The names in the list of `src/fault.rs`.
+fn seeded_faults() -> BTreeSet<String> {
+    let text = read("src/fault.rs");
+    let list = text.split("\nfaults! {").nth(1).unwrap_or_default();
+    let list = list.split("\n}").next().unwrap_or_default();
+    let names = list.lines().map(str::trim);
+    let names = names.filter(|line| !line.starts_with("//") && !line.is_empty());
+    let names: BTreeSet<_> = names.map(|line| line.replace(',', "")).collect();
+    assert!(names.len() > 50, "the list has changed its form: {names:?}");
+    names
+}
+
+#[test]
+fn every_seeded_fault_breaks_something_and_is_in_the_lists() {
+    let faults = seeded_faults();
+    let first = |line: &str| {
+        let name = line.split([';', '|']).next().unwrap_or_default();
+        name.trim().to_owned()
+    };
+    let script = read("scripts/mutants.list");
+    let listed: Vec<String> = script
+        .lines()
+        .filter(|line| line.split(" ; ").count() == 3)
+        .map(first)
+        .collect();
+    let document = read("docs/mutants.md");
+    let documented: Vec<String> = document
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .map(|line| first(line).replace('`', ""))
+        .collect();
+    for (place, names) in [
+        ("scripts/mutants.list", listed),
+        ("docs/mutants.md", documented),
+    ] {
+        let once: BTreeSet<String> = names.iter().cloned().collect();
+        assert_eq!(once.len(), names.len(), "{place} names one twice");
+        let missing: Vec<_> = faults.symmetric_difference(&once).collect();
+        assert!(
+            missing.is_empty(),
+            "only here or only in {place}: {missing:?}"
+        );
+    }
+    let production: Vec<Source> = sources(&["src"])
+        .into_iter()
+        .filter(|source| source.path != "src/fault.rs")
+        .collect();
+    let seeded = |fault: &String| {
+        let name = format!("(Fault::{fault})");
+        production
+            .iter()
+            .any(|source| source.production().contains(&name))
+    };
+    let idle: Vec<_> = faults.iter().filter(|fault| !seeded(fault)).collect();
+    assert!(idle.is_empty(), "faults that break nothing: {idle:?}");
+}
+
+#[test]
+fn no_release_has_seeded_faults() {
+    use seeded::may_have_faults;
+    for asked in [None, Some(""), Some("0")] {
+        assert_eq!(may_have_faults(asked, "debug"), Ok(false));
+        assert_eq!(may_have_faults(asked, "release"), Ok(false));
+    }
+    assert_eq!(may_have_faults(Some("1"), "debug"), Ok(true));
+    assert!(may_have_faults(Some("1"), "release").is_err());
+    // Nobody else lets them in, and a build that has none answers with a constant.
+    let cargo = [read("Cargo.toml"), read(".cargo/config.toml")].concat();
+    assert!(!cargo.contains("vigil_faults"), "Cargo.toml lets faults in");
+    assert_eq!(read("build.rs").matches("rustc-cfg=").count(), 1);
+    let fault = read("src/fault.rs");
+    assert!(fault.contains("#[cfg(all(vigil_faults, not(debug_assertions)))]\ncompile_error!"));
+    let nothing = "#[cfg(not(vigil_faults))]\npub(crate) const fn active(_fault: Fault) -> bool {\n    false\n}";
+    assert!(fault.contains(nothing));
 }
 
 // ---- Documents ----

@@ -6,6 +6,7 @@
 
 use super::protocol::{Delivery, ToWatcher};
 use super::stream::{InFlight, Link, WantedBy};
+use crate::fault::{self, Fault};
 use crate::model::Revision;
 use crate::watch::Batch;
 use actix::prelude::SendError;
@@ -73,6 +74,11 @@ impl Link {
     pub(crate) fn tell_created(&self, revision: Revision) {
         self.shared.stream.note_told(revision);
         let in_flight = self.shared.depart_without_bytes();
+        let revision = if fault::active(Fault::CreatedRevisionStale) {
+            revision.previous()
+        } else {
+            revision
+        };
         self.recipient.do_send(ToWatcher::Created {
             revision,
             in_flight,
@@ -122,7 +128,12 @@ impl Link {
     }
 
     fn put(&self, message: ToWatcher) -> Sent {
-        let (sent, refused) = match self.recipient.try_send(message) {
+        let tried = if fault::active(Fault::RecipientCloned) {
+            self.recipient.clone().try_send(message)
+        } else {
+            self.recipient.try_send(message)
+        };
+        let (sent, refused) = match tried {
             Ok(()) => return Sent::Sent,
             Err(SendError::Full(refused)) => (Sent::Full, refused),
             Err(SendError::Closed(refused)) => (Sent::Gone, refused),

@@ -146,6 +146,15 @@ impl Engine {
             }
         };
         let (writer, view) = opened?;
+        Ok(Self::start_on((writer, view), placement, limits).await)
+    }
+
+    /// Starts the actors on a store that is open.
+    pub(crate) async fn start_on(
+        (writer, view): (Writer, ReadView),
+        placement: Placement,
+        limits: EngineLimits,
+    ) -> Self {
         let shared = Arc::new(Shared {
             ring: Arc::new(Ring::new(limits.ring_bytes_max, view.revision())),
             view,
@@ -175,9 +184,9 @@ impl Engine {
             next_worker: AtomicUsize::new(0),
             shared,
         };
-        Ok(Self {
+        Self {
             inner: Arc::new(inner),
-        })
+        }
     }
 
     /// Puts one key; returns its revision when it is durable.

@@ -5,6 +5,7 @@
 mod app_watch;
 mod delivery;
 mod engine;
+mod hooks;
 mod limits;
 mod outbox;
 mod progress;

@@ -3,6 +3,7 @@
 //! Events wait for room in bytes, first come first served (B4); control items ignore that bound (P3) and are counted
 //! instead. An outbox never drops, splits or reorders what it accepted, and knows no encoding.
 
+use crate::fault::{self, Fault};
 use crate::model::{Revision, WatchId};
 use crate::watch::Batch;
 use std::collections::VecDeque;
@@ -170,6 +171,9 @@ impl Outbox {
 
     /// What a batch takes in the queue, in bytes. A batch larger than the whole outbox takes all of it.
     fn cost(&self, batch: &Batch) -> u32 {
+        if fault::active(Fault::OutboxBytesUncounted) {
+            return 0;
+        }
         let wanted = batch.bytes() + ITEM_OVERHEAD_BYTES * (1 + batch.events().len());
         let all = self.limits.outbox_bytes_max.clamp(1, u32::MAX as usize);
         u32::try_from(wanted.min(all)).unwrap_or(u32::MAX)
@@ -202,7 +206,11 @@ impl Outbox {
         if !matches!(item, StreamItem::Events { .. }) {
             queue.control_items += 1;
         }
-        queue.items.push_back(item);
+        if fault::active(Fault::OutboxReorders) && !queue.items.is_empty() {
+            queue.items.push_front(item);
+        } else {
+            queue.items.push_back(item);
+        }
         let body = queue.body.take();
         drop(queue);
         if let Some(body) = body {
@@ -236,7 +244,9 @@ impl Outbox {
             let notified = self.control_room.notified();
             {
                 let queue = self.queue();
-                if queue.control_items < self.limits.control_items_max || queue.end.is_some() {
+                let room = queue.control_items < self.limits.control_items_max
+                    || fault::active(Fault::ControlItemsUnbounded);
+                if room || queue.end.is_some() {
                     return;
                 }
             }

@@ -6,9 +6,10 @@
 use super::delivery::Sent;
 use super::outbox::StreamItem;
 use super::stream::{Link, LinkState, StreamId, StreamState};
+use crate::fault::{self, Fault};
 use crate::model::{Revision, WatchId};
 use crate::watch::{Entry, WatcherId};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
@@ -16,9 +17,9 @@ use std::sync::{Arc, Weak};
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     /// Requests that could not be answered yet, one per stream.
-    pending: HashMap<StreamId, Pending>,
+    pending: BTreeMap<StreamId, Pending>,
     /// Watchers that want periodic progress.
-    notified: HashMap<WatcherId, Weak<LinkState>>,
+    notified: BTreeMap<WatcherId, Weak<LinkState>>,
 }
 
 #[derive(Debug)]
@@ -88,7 +89,8 @@ impl Progress {
             return Vec::new();
         };
         let held_at = pending.held.as_ref().map(|(held_at, _)| *held_at);
-        if held_at.is_some_and(|held_at| held_at < stream.told()) {
+        let void = held_at.is_some_and(|held_at| held_at < stream.told());
+        if void && !fault::active(Fault::ProgressGoesBack) {
             let entries = pending.let_go();
             if !entries.is_empty() {
                 return entries;
@@ -96,8 +98,14 @@ impl Progress {
         }
         let held_at = pending.held.as_ref().map(|(held_at, _)| *held_at);
         let reached = held_at.unwrap_or(revision);
-        let started = stream.watches().values().all(|live| live.start <= reached);
+        let started = fault::active(Fault::ProgressBelowStart)
+            || stream.watches().values().all(|live| live.start <= reached);
         if stream.is_quiet() && started {
+            let reached = if fault::active(Fault::ProgressOfTheStore) {
+                stream.worker.revision()
+            } else {
+                reached
+            };
             write(stream, WatchId::STREAM, reached);
             return self.forget_stream(stream);
         }
@@ -177,18 +185,19 @@ impl Progress {
         entry_of: impl Fn(WatcherId) -> Option<&'a Entry<Link>>,
         wants: impl Fn(&LinkState) -> bool,
     ) {
-        let mut crowded = HashMap::new();
+        let mut crowded = BTreeMap::new();
         self.notified.retain(|watcher, shared| {
             let Some(shared) = shared.upgrade() else {
                 return false;
             };
-            if !wants(&shared) || shared.in_flight() > 0 {
+            let busy = shared.in_flight() > 0 && !fault::active(Fault::PeriodicProgressOvertakes);
+            if !wants(&shared) || busy {
                 return true;
             }
             if let Some(entry) = entry_of(*watcher)
                 && has_started(&shared, revision)
                 // It may have said that it is cancelled, with its `Forget` still on the way.
-                && !entry.link.is_gone()
+                && (!entry.link.is_gone() || fault::active(Fault::PeriodicProgressAfterCancel))
                 && !*crowded
                     .entry(shared.stream.id)
                     .or_insert_with(|| shared.stream.outbox.as_ref().is_some_and(|it| it.is_crowded()))

@@ -8,6 +8,7 @@ use super::protocol::{
     Permit, Role,
 };
 use super::supervision::{Shared, Tripwire, Worker};
+use crate::fault::{self, Fault};
 use crate::model::{Commit, Revision, Write, WriteAnswer};
 use crate::storage::{ApplyError, CompactionStep, StorageError, Writer};
 use actix::prelude::*;
@@ -48,7 +49,7 @@ pub(crate) struct Store {
 struct Queued {
     write: Write,
     worker: Option<usize>,
-    _permit: Permit,
+    _permit: Option<Permit>,
     reply: Later<WriteReply>,
 }
 
@@ -157,7 +158,9 @@ impl Store {
         }
         self.shared.ring.append(commits);
         for worker in &self.workers {
-            if !worker.committed_in_flight.swap(true, Ordering::SeqCst) {
+            if !worker.committed_in_flight.swap(true, Ordering::SeqCst)
+                && !fault::once(Fault::OneWakeUpDropped)
+            {
                 worker.tell_group(Committed);
             }
         }
@@ -259,7 +262,7 @@ impl Handler<Apply> for Store {
         self.queue.push_back(Queued {
             write: message.write,
             worker: message.worker,
-            _permit: message.permit,
+            _permit: Some(message.permit).filter(|_| !fault::active(Fault::PermitFreedEarly)),
             reply: kept,
         });
         returned

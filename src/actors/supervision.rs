@@ -17,12 +17,13 @@ use super::stream::{StreamId, StreamState};
 use super::sync::Sync;
 use super::victim_retry::VictimRetry;
 use super::watcher_group::WatcherGroup;
+use crate::fault::{self, Fault};
 use crate::model::Revision;
 use crate::storage::ReadView;
 use crate::watch::Ring;
 use actix::dev::ToEnvelope;
 use actix::prelude::*;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use tokio::sync::watch;
@@ -65,7 +66,7 @@ pub(crate) struct Worker {
     /// The last revision the group has handled.
     group_revision: AtomicI64,
     /// The live streams.
-    streams: Mutex<HashMap<StreamId, Weak<StreamState>>>,
+    streams: Mutex<BTreeMap<StreamId, Weak<StreamState>>>,
     /// The last number given to a stream or a watcher.
     last_number: AtomicU64,
     /// What all workers share.
@@ -94,10 +95,17 @@ impl Worker {
             epoch: AtomicU64::new(0),
             committed_in_flight: AtomicBool::new(false),
             group_revision: AtomicI64::new(shared.ring.head().0),
-            streams: Mutex::new(HashMap::new()),
+            streams: Mutex::new(BTreeMap::new()),
             last_number: AtomicU64::new(0),
             shared,
         })
+    }
+
+    /// From now on a commit tells the group again. The swap sees what Store did before it set the flag.
+    pub(crate) fn clear_wake_up(&self) {
+        if !fault::active(Fault::WakeUpNeverCleared) {
+            self.committed_in_flight.swap(false, Ordering::SeqCst);
+        }
     }
 
     /// Starts the watch side, empty, on the current arbiter, in place of the one before.
@@ -217,7 +225,7 @@ impl Worker {
         self.side.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn streams(&self) -> MutexGuard<'_, HashMap<StreamId, Weak<StreamState>>> {
+    fn streams(&self) -> MutexGuard<'_, BTreeMap<StreamId, Weak<StreamState>>> {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -348,6 +356,9 @@ impl Handler<Died> for Supervision {
             "worker {}: {reason}; its streams end and its watch side starts again",
             died.worker
         );
+        if fault::active(Fault::DeadSideSilent) {
+            return worker.run(Worker::start_watch_side);
+        }
         worker.end_streams(WATCH_SIDE_FAILED);
         worker.run(|worker| {
             // Those that were opened meanwhile have nobody who answers them.

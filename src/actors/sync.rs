@@ -5,10 +5,12 @@
 //! (L3), and never waits for the disk: a read comes back as a message. It is woken by events; its tick is only a net.
 
 use super::delivery::Sent;
+use super::hooks::{self, HookPoint};
 use super::outbox::StreamEnd;
 use super::protocol::{CaughtUp, Inspect, Inspection, Lagging, Retire, Role, Roomy, Stalled};
 use super::stream::{Link, WantedBy};
 use super::supervision::{Tripwire, Worker};
+use crate::fault::{self, Fault};
 use crate::model::{Commit, Refusal, Revision};
 use crate::storage::{ReadError, Stretch, Wanted};
 use crate::watch::{CatchUp, CatchUpLimits, Entry, Handout, Owed, Pick, Plan, RingRead, WatcherId};
@@ -111,10 +113,12 @@ impl Sync {
 
     /// Works until there is nothing to do or a read is on its way. Between slices others on this thread run.
     fn advance(&mut self, ctx: &mut Context<Self>) {
-        if self.step(ctx) {
-            let pause = yield_now().into_actor(self);
-            ctx.wait(pause.map(|(), sync, ctx| sync.advance(ctx)));
-        }
+        hooks::pass(HookPoint::SyncSlice, self, ctx, |sync, ctx| {
+            if sync.step(ctx) {
+                let pause = yield_now().into_actor(sync);
+                ctx.wait(pause.map(|(), sync, ctx| sync.advance(ctx)));
+            }
+        });
     }
 
     /// One slice of work; true when there is more.
@@ -148,7 +152,11 @@ impl Sync {
             self.worker.tell_group(CaughtUp { entries });
             return true;
         }
-        self.served = self.worker.group_revision();
+        self.served = if fault::active(Fault::SyncBeyondGroup) {
+            self.worker.shared.ring.head()
+        } else {
+            self.worker.group_revision()
+        };
         let (view, limits) = (&self.worker.shared.view, self.worker.limits());
         let (keys_max, revisions_max) = (limits.narrow_keys_max, limits.narrow_revisions_max);
         let plan = self.catch_up.plan(self.served, |range, from, through| {
@@ -258,6 +266,9 @@ impl Sync {
                 };
                 match link.deliver(&batch, share) {
                     Sent::Sent => self.await_delivery(watcher),
+                    Sent::Full if fault::active(Fault::FullInSyncForgotten) => {
+                        drop(self.catch_up.remove(watcher));
+                    }
                     Sent::Full => {
                         let entry = self.catch_up.remove(watcher);
                         victims
@@ -278,7 +289,7 @@ impl Sync {
         let shared = &entry.link.shared;
         shared.want(WantedBy::Sync);
         // Handled before the wish was placed: nobody would tell.
-        if shared.in_flight() == 0 {
+        if shared.in_flight() == 0 || fault::active(Fault::SecondDeliveryOutstanding) {
             shared.unwant();
             self.catch_up.delivered(watcher);
         }
@@ -287,6 +298,9 @@ impl Sync {
     fn tell_compacted(&mut self, compacted: Vec<Entry<Link>>, compact_revision: Revision) {
         let mut victims = Vec::new();
         for entry in compacted {
+            if fault::active(Fault::CompactedNotTold) {
+                continue;
+            }
             if entry.link.deliver_compacted(compact_revision) == Sent::Full {
                 victims.push((entry, Owed::Compacted(compact_revision)));
             }

@@ -1,13 +1,17 @@
-//! One turn of a group: what a stretch of the ring means for the entries of the roster, delivered in slices.
+//! One turn of a group: what a stretch of the ring means for the entries of the roster, delivered in slices, and for one
+//! that comes back.
 //!
 //! A turn delivers to each entry once. Whoever cannot take it, or may not be given it now, leaves the roster with the
 //! reason; where it goes from there is the group's business.
 
 use super::delivery::Sent;
 use super::stream::Link;
+use super::supervision::Worker;
+use crate::fault::{self, Fault};
 use crate::model::Revision;
-use crate::watch::{Entry, Match, Owed, Roster, Visit};
+use crate::watch::{Batch, Entry, Match, Owed, RingRead, Roster, Visit, cut, select};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// The deliveries of one stretch of the ring.
@@ -96,7 +100,11 @@ fn deliver(
     (before, after): (Revision, Revision),
     share: usize,
 ) -> Option<Leaving> {
-    let cursor = entry.cursor(before);
+    let cursor = if fault::active(Fault::FutureStartIgnored) {
+        before.next()
+    } else {
+        entry.cursor(before)
+    };
     if cursor > after {
         return None;
     }
@@ -125,4 +133,37 @@ fn deliver(
         }
     }
     None
+}
+
+/// What an entry lacks up to its group's revision, when the ring has all of it and it fits one delivery (L2).
+pub(crate) fn last_stretch(
+    worker: &Worker,
+    entry: &Entry<Link>,
+    revision: Revision,
+) -> Option<Vec<Arc<Batch>>> {
+    let limits = worker.limits().batch;
+    if entry.next_revision < worker.shared.view.compact_revision() {
+        return None;
+    }
+    let read = worker.shared.ring.read(
+        entry.next_revision.previous(),
+        limits.delivery_bytes_max,
+        limits.revisions_per_batch_max,
+    );
+    let mut commits = match read {
+        RingRead::Commits(commits) => commits,
+        RingRead::Quiet(_) | RingRead::Level => return Some(Vec::new()),
+        RingRead::Overrun => return None,
+    };
+    let last = commits.last();
+    if last.is_some_and(|commit| commit.revision < revision) {
+        return None;
+    }
+    commits.retain(|commit| commit.revision <= revision);
+    let events = select(&entry.class, &commits, entry.next_revision);
+    if entry.class.prev_kv && events.iter().any(|event| event.prev().is_none()) {
+        return None;
+    }
+    let batches = cut(events, entry.class.prev_kv, &limits);
+    (batches.len() <= 1).then_some(batches)
 }

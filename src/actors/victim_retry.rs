@@ -4,9 +4,11 @@
 //! owed. It never tries in a loop: its tick is only a net, and it reads nothing.
 
 use super::delivery::Sent;
+use super::hooks::{self, HookPoint};
 use super::protocol::{Drained, Inspect, Inspection, Retire, Role, Roomy, Stalled};
 use super::stream::{Link, StreamId};
 use super::supervision::{Tripwire, Worker};
+use crate::fault::{self, Fault};
 use crate::watch::{Entry, Owed, Victims, WatcherId};
 use actix::prelude::*;
 use std::sync::Arc;
@@ -47,6 +49,14 @@ impl VictimRetry {
         let victim = self.victims.get(watcher)?;
         let link = &victim.entry.link;
         let sent = match &victim.owed {
+            Owed::Events(_) if fault::active(Fault::VictimBatchDropped) => Sent::Sent,
+            Owed::Events(batch) if fault::active(Fault::VictimBatchTwice) => {
+                let sent = link.deliver(batch, 1);
+                if sent == Sent::Sent {
+                    link.deliver(batch, 1);
+                }
+                sent
+            }
             Owed::Events(batch) => link.deliver(batch, 1),
             Owed::Compacted(compact_revision) => link.deliver_compacted(*compact_revision),
             Owed::Nothing if link.is_gone() => Sent::Gone,
@@ -61,14 +71,16 @@ impl VictimRetry {
         goes_on.then_some(victim.entry)
     }
 
-    fn retry_all(&mut self, watchers: Vec<WatcherId>) {
-        let entries: Vec<_> = watchers
-            .into_iter()
-            .filter_map(|watcher| self.retry(watcher))
-            .collect();
-        if !entries.is_empty() {
-            self.worker.tell_group(Drained { entries });
-        }
+    fn retry_all(&mut self, watchers: Vec<WatcherId>, ctx: &mut Context<Self>) {
+        hooks::pass(HookPoint::VictimRetry, self, ctx, |retry, _| {
+            let entries: Vec<_> = watchers
+                .into_iter()
+                .filter_map(|watcher| retry.retry(watcher))
+                .collect();
+            if !entries.is_empty() {
+                retry.worker.tell_group(Drained { entries });
+            }
+        });
     }
 
     /// True when a try would only send a victim that pins nothing round by history, to be refused again (V2): what it
@@ -76,7 +88,8 @@ impl VictimRetry {
     fn will_be_told(&self, watcher: WatcherId) -> bool {
         self.victims.get(watcher).is_some_and(|victim| {
             let link = &victim.entry.link;
-            matches!(victim.owed, Owed::Nothing)
+            !fault::active(Fault::VictimSentRound)
+                && matches!(victim.owed, Owed::Nothing)
                 && !link.is_gone()
                 && link.shared.is_wanted()
                 && link.shared.stream.in_flight() > 0
@@ -113,29 +126,29 @@ impl Actor for VictimRetry {
 impl Handler<Stalled> for VictimRetry {
     type Result = ();
 
-    fn handle(&mut self, stalled: Stalled, _ctx: &mut Self::Context) {
+    fn handle(&mut self, stalled: Stalled, ctx: &mut Self::Context) {
         let mut roomy = Vec::new();
         for (entry, owed) in stalled.victims {
             if entry.link.is_gone() {
                 continue;
             }
             // The watcher may have said that it has room before its entry came here.
-            if !entry.link.shared.is_wanted() {
+            if !entry.link.shared.is_wanted() && !fault::active(Fault::EarlyRoomUnnoticed) {
                 roomy.push(entry.id);
             }
             self.victims.insert(entry, owed);
         }
-        self.retry_all(roomy);
+        self.retry_all(roomy, ctx);
     }
 }
 
 impl Handler<Roomy> for VictimRetry {
     type Result = ();
 
-    fn handle(&mut self, roomy: Roomy, _ctx: &mut Self::Context) {
+    fn handle(&mut self, roomy: Roomy, ctx: &mut Self::Context) {
         match roomy {
-            Roomy::Watcher(watcher) => self.retry_all(vec![watcher]),
-            Roomy::Stream(stream) => self.retry_all(self.of_stream(stream)),
+            Roomy::Watcher(watcher) => self.retry_all(vec![watcher], ctx),
+            Roomy::Stream(stream) => self.retry_all(self.of_stream(stream), ctx),
         }
     }
 }
@@ -154,7 +167,7 @@ impl Handler<Inspect> for VictimRetry {
 impl Handler<RetryTick> for VictimRetry {
     type Result = ();
 
-    fn handle(&mut self, _tick: RetryTick, _ctx: &mut Self::Context) {
+    fn handle(&mut self, _tick: RetryTick, ctx: &mut Self::Context) {
         let slice = self.worker.limits().entries_per_slice_max.max(1);
         let mut watchers = self.victims.ids_after(self.looked, slice);
         self.looked = if watchers.len() < slice {
@@ -163,7 +176,7 @@ impl Handler<RetryTick> for VictimRetry {
             watchers.last().copied()
         };
         watchers.retain(|watcher| !self.will_be_told(*watcher));
-        self.retry_all(watchers);
+        self.retry_all(watchers, ctx);
     }
 }
 

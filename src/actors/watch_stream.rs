@@ -9,6 +9,7 @@ use super::slim_context::SlimContext;
 use super::stream::{Link, LinkState, LiveWatch, StreamId, StreamState};
 use super::supervision::{WATCH_SIDE_FAILED, Worker};
 use super::watcher::Watcher;
+use crate::fault::{self, Fault};
 use crate::model::{EventFilters, KeyRange, Revision, WatchClass, WatchId};
 use crate::watch::{Entry, WatcherId};
 use actix::prelude::*;
@@ -126,7 +127,9 @@ impl WatchStream {
                 }
                 WatchId(self.next_id)
             }
-            chosen if watches.contains_key(&chosen) => return Err(WatchRejection::DuplicateId),
+            chosen if watches.contains_key(&chosen) && !fault::active(Fault::WatchIdReused) => {
+                return Err(WatchRejection::DuplicateId);
+            }
             chosen => chosen,
         };
         if watches.len() >= limits.watches_per_stream_max {

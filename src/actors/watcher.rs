@@ -3,10 +3,12 @@
 //! It never decides what to send, never skips anything but what comes after its cancellation, and says nothing after
 //! `canceled`. While it waits for room its mailbox fills, and whoever sends to it sees that it is slow.
 
+use super::hooks::{self, HookPoint};
 use super::outbox::{Closed, Outbox, Room, StreamEnd, StreamItem};
 use super::protocol::{Delivery, Forget, ToWatcher};
 use super::slim_context::SlimContext;
 use super::stream::LinkState;
+use crate::fault::{self, Fault};
 use crate::watch::Batch;
 use actix::prelude::*;
 use std::sync::Arc;
@@ -38,6 +40,12 @@ impl Watcher {
     }
 
     fn events(&mut self, delivery: Delivery, ctx: &mut SlimContext<Self>) {
+        hooks::pass(HookPoint::StreamSend, self, ctx, |watcher, ctx| {
+            watcher.take(delivery, ctx);
+        });
+    }
+
+    fn take(&mut self, delivery: Delivery, ctx: &mut SlimContext<Self>) {
         if self.is_cancelled() {
             return;
         }
@@ -53,9 +61,11 @@ impl Watcher {
         let shared = Arc::clone(&self.shared);
         let room = Arc::clone(&self.outbox).room(Arc::clone(&delivery.batch));
         let waiting = async move {
+            // In this order, so that a simulation replays exactly; a cancelled watcher pushes nothing either way.
             tokio::select! {
+                biased;
                 room = room => Some(room),
-                () = cancelled(&shared) => None,
+                () = cancelled(&shared), if !fault::active(Fault::CancelWaitsForRoom) => None,
             }
         };
         ctx.wait(waiting.into_actor(self).map(move |room, watcher, ctx| {
@@ -100,6 +110,9 @@ impl Actor for Watcher {
     fn stopped(&mut self, _ctx: &mut Self::Context) {
         let stream = &self.shared.stream;
         if std::thread::panicking() {
+            if fault::active(Fault::DeadWatcherSilent) {
+                return;
+            }
             // Cancelling the watch would close the user's channel in common clients; this makes them resume (P6).
             stream.end(StreamEnd::Unavailable("a watcher failed"));
             stream.worker.tell_group(Forget::Stream(Arc::clone(stream)));
@@ -157,7 +170,9 @@ impl Handler<ToWatcher> for Watcher {
                 let revision = self.shared.stream.worker.revision();
                 self.outbox
                     .push(StreamItem::Canceled { watch_id, revision });
-                ctx.stop();
+                if !fault::active(Fault::CancelledWatcherStays) {
+                    ctx.stop();
+                }
             }
         }
     }

@@ -5,6 +5,7 @@
 //! `VictimRetry` when its mailbox is full and to Sync when the ring has no more of what it wants.
 
 use super::delivery::Sent;
+use super::hooks::{self, HookPoint};
 use super::progress::Progress;
 use super::protocol::{
     CaughtUp, Committed, Drained, Forget, HistoryCompacted, Inspect, Inspection, Lagging, Later,
@@ -12,9 +13,10 @@ use super::protocol::{
 };
 use super::stream::{Link, StreamState};
 use super::supervision::{Tripwire, Worker};
-use super::turn::{Leaving, Turn};
+use super::turn::{Leaving, Turn, last_stretch};
+use crate::fault::{self, Fault};
 use crate::model::{Commit, Revision};
-use crate::watch::{Batch, Entry, Owed, RingRead, Roster, cut, select};
+use crate::watch::{Entry, Owed, RingRead, Roster};
 use actix::prelude::*;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -81,6 +83,8 @@ impl WatcherGroup {
         if self.step() {
             let pause = yield_now().into_actor(self);
             ctx.wait(pause.map(|(), group, ctx| group.advance(ctx)));
+        } else if fault::active(Fault::WakeUpClearedLate) {
+            self.worker.clear_wake_up();
         }
     }
 
@@ -213,7 +217,7 @@ impl WatcherGroup {
     }
 
     fn send_stalled(&self, victims: Vec<(Entry<Link>, Owed)>) {
-        if !victims.is_empty() {
+        if !victims.is_empty() && !fault::once(Fault::OneStalledDropped) {
             self.worker.tell_victim_retry(Stalled { victims });
         }
     }
@@ -230,10 +234,11 @@ impl WatcherGroup {
         if entry.link.is_gone() {
             return;
         }
-        if entry.next_revision > self.revision() {
+        let level = entry.next_revision > self.revision();
+        if level || fault::active(Fault::HandOverWithoutLastStretch) {
             return self.join(entry);
         }
-        let Some(batches) = self.last_stretch(&entry) else {
+        let Some(batches) = last_stretch(&self.worker, &entry, self.revision()) else {
             entry.link.leave_roster();
             return self.send_lagging(vec![entry]);
         };
@@ -249,38 +254,6 @@ impl WatcherGroup {
             }
             Sent::Gone => {}
         }
-    }
-
-    /// What an entry lacks up to the group's revision, when the ring has all of it and it fits one delivery.
-    fn last_stretch(&self, entry: &Entry<Link>) -> Option<Vec<Arc<Batch>>> {
-        let limits = self.worker.limits().batch;
-        if entry.next_revision < self.worker.shared.view.compact_revision() {
-            return None;
-        }
-        let after = entry.next_revision.previous();
-        let read = self.worker.shared.ring.read(
-            after,
-            limits.delivery_bytes_max,
-            limits.revisions_per_batch_max,
-        );
-        let mut commits = match read {
-            RingRead::Commits(commits) => commits,
-            RingRead::Quiet(_) | RingRead::Level => return Some(Vec::new()),
-            RingRead::Overrun => return None,
-        };
-        if commits
-            .last()
-            .is_some_and(|commit| commit.revision < self.revision())
-        {
-            return None;
-        }
-        commits.retain(|commit| commit.revision <= self.revision());
-        let events = select(&entry.class, &commits, entry.next_revision);
-        if entry.class.prev_kv && events.iter().any(|event| event.prev().is_none()) {
-            return None;
-        }
-        let batches = cut(events, entry.class.prev_kv, &limits);
-        (batches.len() <= 1).then_some(batches)
     }
 
     fn join(&mut self, mut entry: Entry<Link>) {
@@ -329,16 +302,17 @@ impl WatcherGroup {
 
     fn order(&mut self, order: Order, ctx: &mut Context<Self>) {
         self.orders.push_back(order);
-        self.look_at_the_ring();
+        if !fault::active(Fault::JudgedBeforeLevel) {
+            self.look_at_the_ring();
+        }
         self.advance(ctx);
     }
 
-    /// Clears the flag before the ring is read: a commit after this tells again (W2). The swap sees what Store did before
-    /// it set the flag.
+    /// Clears the flag before the ring is read: a commit after this tells again (W2).
     fn hear_of_commits(&mut self) {
-        self.worker
-            .committed_in_flight
-            .swap(false, Ordering::SeqCst);
+        if !fault::active(Fault::WakeUpClearedLate) {
+            self.worker.clear_wake_up();
+        }
         self.look_at_the_ring();
     }
 
@@ -353,7 +327,9 @@ impl Actor for WatcherGroup {
     fn started(&mut self, ctx: &mut Self::Context) {
         // Whoever was told of commits while there was no group has told nobody, and it would never be told again: the
         // wake-up counts as in flight.
-        self.hear_of_commits();
+        if !fault::active(Fault::GroupStartsDeaf) {
+            self.hear_of_commits();
+        }
         self.advance(ctx);
         let interval = self.worker.limits().progress_notify_interval;
         ctx.run_interval(interval, |_, ctx| ctx.notify(ProgressTick));
@@ -390,7 +366,9 @@ impl Handler<RequestProgress> for WatcherGroup {
 
     fn handle(&mut self, request: RequestProgress, ctx: &mut Self::Context) -> Self::Result {
         let (returned, kept) = Later::new();
-        self.order(Order::Progress(request.stream, kept), ctx);
+        hooks::pass(HookPoint::ProgressCheck, self, ctx, |group, ctx| {
+            group.order(Order::Progress(request.stream, kept), ctx);
+        });
         returned
     }
 }
@@ -426,6 +404,7 @@ impl Handler<Forget> for WatcherGroup {
 
     fn handle(&mut self, forget: Forget, ctx: &mut Self::Context) {
         match forget {
+            Forget::Watcher(_) if fault::active(Fault::ForgetIgnored) => {}
             Forget::Watcher(watcher) => {
                 let held = self.progress.forget_watcher(watcher);
                 if let Some(entry) = self.roster.remove(watcher).or(held) {
@@ -455,8 +434,10 @@ impl Handler<Quiet> for WatcherGroup {
     type Result = ();
 
     fn handle(&mut self, quiet: Quiet, ctx: &mut Self::Context) {
-        self.try_progress(&quiet.stream);
-        self.advance(ctx);
+        hooks::pass(HookPoint::ProgressCheck, self, ctx, move |group, ctx| {
+            group.try_progress(&quiet.stream);
+            group.advance(ctx);
+        });
     }
 }
 
@@ -476,9 +457,11 @@ impl Handler<Inspect> for WatcherGroup {
 impl Handler<ProgressTick> for WatcherGroup {
     type Result = ();
 
-    fn handle(&mut self, _tick: ProgressTick, _ctx: &mut Self::Context) {
-        let (roster, revision) = (&self.roster, self.revision());
-        self.progress.tick(revision, |watcher| roster.get(watcher));
+    fn handle(&mut self, _tick: ProgressTick, ctx: &mut Self::Context) {
+        hooks::pass(HookPoint::ProgressCheck, self, ctx, |group, _| {
+            let (roster, revision) = (&group.roster, group.revision());
+            group.progress.tick(revision, |watcher| roster.get(watcher));
+        });
     }
 }
 

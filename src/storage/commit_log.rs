@@ -10,6 +10,7 @@ use super::codec::{
 };
 use super::database::Change;
 use super::directory::{directory, sync_directory};
+use crate::fault::{self, Fault};
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
@@ -41,6 +42,15 @@ pub(crate) struct CommitLog {
     record: LogRecord,
 }
 
+/// What the log holds, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    /// The changes of up to two generations that the engine lacks.
+    pub unsettled: Vec<Change>,
+    /// Those of the last generation that the engine has, as long as they are not overwritten.
+    pub settled: Vec<Change>,
+}
+
 impl CommitLog {
     /// Makes the files, of a length each. Whatever was there before is gone.
     pub(crate) fn create(dir: &Path, bytes: u64) -> Result<Self, StorageError> {
@@ -54,10 +64,10 @@ impl CommitLog {
         Ok(Self::new(files, 1))
     }
 
-    /// Opens the files behind the generation that the engine has, and reads the changes that it lacks, in order.
-    pub(crate) fn open(dir: &Path, settled: u64) -> Result<(Self, Vec<Change>), StorageError> {
-        let (next, found) = Found::read(dir, settled + 1)?;
-        let (after, found_after) = Found::read(dir, settled + 2)?;
+    /// Opens the files behind the generation that the engine has, and reads what it lacks.
+    pub(crate) fn open(dir: &Path, settled: u64) -> Result<(Self, Held), StorageError> {
+        let (next, found, _) = Found::read(dir, settled + 1)?;
+        let (after, found_after, bytes) = Found::read(dir, settled + 2)?;
         // Numbers go on from one generation to the next, so a record that is missing between them is seen.
         let follows = match (&found.positions, &found_after.positions) {
             (_, None) => true,
@@ -76,9 +86,19 @@ impl CommitLog {
         } else {
             [next, after]
         };
-        let mut changes = found.changes;
-        changes.extend(found_after.changes);
-        Ok((Self::new(files, generation + 1), changes))
+        let mut held = Held {
+            unsettled: found.changes,
+            settled: Vec::new(),
+        };
+        if found_after.positions.is_none() {
+            let salt = turn(&files, settled).head.salt;
+            let name = turn(&FILES, settled);
+            held.settled = Found::of(name, &bytes, salt, settled)?.changes;
+        }
+        if !fault::active(Fault::SecondGenerationSkipped) {
+            held.unsettled.extend(found_after.changes);
+        }
+        Ok((Self::new(files, generation + 1), held))
     }
 
     /// True when there is a file with a record, which belongs to data that is not there.
@@ -140,9 +160,13 @@ impl CommitLog {
         let written = log.file.write_all_at(bytes, self.offset);
         let name = turn(&FILES, self.next.generation);
         let failed = |error| failed("write", name, &error);
-        written
-            .and_then(|()| log.file.sync_data())
-            .map_err(failed)?;
+        let sync = |()| {
+            if fault::active(Fault::LogWithoutFdatasync) {
+                return Ok(());
+            }
+            log.file.sync_data()
+        };
+        written.and_then(sync).map_err(failed)?;
         self.offset += bytes.len() as u64;
         self.next.number += 1;
         self.record.clear(RECORD_KEPT_BYTES_MAX);
@@ -217,21 +241,20 @@ struct Found {
     changes: Vec<Change>,
     /// The first record and the last.
     positions: Option<(LogPosition, LogPosition)>,
+    /// Where the last record begins.
+    last: usize,
+    /// Where the next one would.
+    end: usize,
 }
 
 impl Found {
-    /// Reads the file of a generation. The last record may be torn, no other.
-    fn read(dir: &Path, generation: u64) -> Result<(LogFile, Self), StorageError> {
-        let name = turn(&FILES, generation);
-        let path = dir.join(name);
-        let file = open_file(&path)?;
-        let bytes = fs::read(&path).map_err(|error| directory(&path, &error))?;
-        let place = path.display().to_string();
-        let head = LogFileHead::decode(&place, &bytes)?;
-        let mut found = Self::default();
-        let mut offset = LOG_SECTOR_BYTES;
-        let mut last = None;
-        while let Some(record) = record_at(&bytes, offset, head.salt) {
+    /// The records of a generation that follow each other, up to the first that is not there.
+    fn of(place: &str, file: &[u8], salt: u64, generation: u64) -> Result<Self, StorageError> {
+        let mut found = Self {
+            end: LOG_SECTOR_BYTES,
+            ..Self::default()
+        };
+        while let Some(record) = record_at(file, found.end, salt) {
             let follows = match found.positions {
                 None => record.at.generation == generation,
                 Some((_, before)) => record.at == after(before),
@@ -241,21 +264,32 @@ impl Found {
             }
             let (first, _) = found.positions.unwrap_or((record.at, record.at));
             found.positions = Some((first, record.at));
-            found.changes.extend(decode_changes(&place, record.body)?);
-            last = Some(offset..offset + record.bytes);
-            offset += record.bytes;
+            found.changes.extend(decode_changes(place, record.body)?);
+            found.last = found.end;
+            found.end += record.bytes;
         }
-        found.check_end(&place, &bytes, (offset, head.salt, generation))?;
-        if let Some(last) = last {
+        Ok(found)
+    }
+
+    /// Reads the file of a generation that the engine lacks. The last record may be torn, no other.
+    fn read(dir: &Path, generation: u64) -> Result<(LogFile, Self, Vec<u8>), StorageError> {
+        let name = turn(&FILES, generation);
+        let path = dir.join(name);
+        let file = open_file(&path)?;
+        let bytes = fs::read(&path).map_err(|error| directory(&path, &error))?;
+        let place = path.display().to_string();
+        let head = LogFileHead::decode(&place, &bytes)?;
+        let found = Self::of(&place, &bytes, head.salt, generation)?;
+        found.check_end(&place, &bytes, (head.salt, generation))?;
+        if found.positions.is_some() {
             // A writer that was killed before its sync, or whose sync failed, leaves a record in the system's memory
             // alone: it is written again, and durable before anything of it is in the engine.
-            let at = last.start as u64;
-            let record = bytes.get(last).unwrap_or_default();
-            file.write_all_at(record, at)
+            let record = bytes.get(found.last..found.end).unwrap_or_default();
+            file.write_all_at(record, found.last as u64)
                 .and_then(|()| file.sync_data())
                 .map_err(|error| failed("write", name, &error))?;
         }
-        Ok((LogFile { file, head }, found))
+        Ok((LogFile { file, head }, found, bytes))
     }
 
     /// Whatever was written later than what is missed proves that it was there.
@@ -263,7 +297,7 @@ impl Found {
         &self,
         place: &str,
         bytes: &[u8],
-        (end, salt, generation): (usize, u64, u64),
+        (salt, generation): (u64, u64),
     ) -> Result<(), StorageError> {
         let missed = match self.positions {
             Some((_, last)) => after(last),
@@ -272,7 +306,10 @@ impl Found {
                 number: 0,
             },
         };
-        for offset in (end..bytes.len()).step_by(LOG_SECTOR_BYTES) {
+        if fault::active(Fault::LogDamageTakenAsTorn) {
+            return Ok(());
+        }
+        for offset in (self.end..bytes.len()).step_by(LOG_SECTOR_BYTES) {
             let Some(later) = record_at(bytes, offset, salt) else {
                 continue;
             };
@@ -307,3 +344,6 @@ fn after(at: LogPosition) -> LogPosition {
         ..at
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,7 @@ use super::database::Change;
 use super::fetch::read_block;
 use super::group::add_block;
 use super::key_index::Portion;
+use crate::fault::{self, Fault};
 use crate::model::Revision;
 use bytes::Bytes;
 
@@ -80,8 +81,12 @@ impl Compactor {
     /// Schedules a compaction durably, then tells the readers; its records go in later steps (L6).
     pub(crate) fn schedule(&mut self, core: &Core, revision: Revision) -> Result<(), StorageError> {
         self.state.scheduled = revision;
-        self.write(core, Vec::new())?;
-        core.publish_compaction(revision);
+        if !fault::active(Fault::CompactionNotDurable) {
+            self.write(core, Vec::new())?;
+        }
+        if !fault::active(Fault::CompactionPublishedLate) {
+            core.publish_compaction(revision);
+        }
         Ok(())
     }
 
@@ -123,6 +128,9 @@ impl Compactor {
                 self.pass = None;
                 self.state.finished = through;
                 self.write(core, Vec::new())?;
+                if fault::active(Fault::CompactionPublishedLate) {
+                    core.publish_compaction(through);
+                }
                 core.measure();
                 Ok(CompactionStep::Finished(through))
             }
@@ -227,7 +235,8 @@ fn clean_block(
         let index = core.index();
         for number in 0..block.records() {
             let record = block.record(number)?;
-            if index.keys.holds(record.key, record.place()) {
+            let lost = number == 0 && fault::active(Fault::LiveRecordCleaned);
+            if index.keys.holds(record.key, record.place()) && !lost {
                 live_bytes += record.bytes();
                 live.push(number);
             } else {
@@ -256,7 +265,9 @@ fn clean_block(
     }
     let dead_records = u32::try_from(dead.len()).unwrap_or(u32::MAX);
     let marks = encode_marks(block.records(), dead)?;
-    changes.push(Change::Put(marks_key(place), marks.into()));
+    if !fault::active(Fault::DeadMarksForgotten) {
+        changes.push(Change::Put(marks_key(place), marks.into()));
+    }
     Ok(Fate::Mark(BlockStat {
         dead: dead_records,
         marked: dead_records,

@@ -1,9 +1,13 @@
 //! The small face behind which the engine stands, and the one file that names sled.
 //!
 //! It never knows what the bytes mean. It never uses `transaction` or `flush_async`, and it never takes a flush for
-//! durable: sled's `flush` issues no fsync, so the data file is synced here.
+//! durable: sled's `flush` issues no fsync, so the data file is synced here. `durable_writes.c` sees that what sled itself
+//! takes for stable is durable.
 
 use super::directory::{create_directory, directory, sync_directory};
+use super::engine_files::{
+    self, DATA_FILE, SETTINGS_FILE, SNAPSHOT_PREFIX, SNAPSHOT_UNFINISHED, damaged,
+};
 use super::{StorageError, StorageLimits};
 use bytes::Bytes;
 use rustix::fs::{FlockOperation, flock};
@@ -11,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
@@ -18,11 +23,6 @@ use std::time::Duration;
 /// Large enough that a leaf of 16 pieces of 64 KiB stays under a quarter of it: above that sled would write a blob
 /// file, and it never syncs those (D2).
 const SEGMENT_BYTES: usize = 8 << 20;
-/// sled's files: its log and pages, its settings, and its snapshots while they are written.
-const DATA_FILE: &str = "db";
-const SETTINGS_FILE: &str = "conf";
-const SNAPSHOT_PREFIX: &str = "snap.";
-const SNAPSHOT_UNFINISHED: &str = ".generating";
 /// How long one wait for another process's lock is, in milliseconds.
 const LOCK_RETRY_MS: u64 = 50;
 /// How long one wait for sled's own threads to let go of the lock is, in milliseconds, and how many there are.
@@ -151,18 +151,19 @@ fn open_patiently(
 ) -> Result<sled::Db, StorageError> {
     let mut waited_ms = 0;
     loop {
-        clear_leftovers(dir).map_err(|error| directory(dir, &error))?;
-        let error = match config.open() {
-            Ok(db) => return Ok(db),
-            Err(error) => error,
+        clear_leftovers(dir)?;
+        // Of some damage sled says so by a panic.
+        let opened = panic::catch_unwind(AssertUnwindSafe(|| config.open()));
+        let error = match opened {
+            Ok(Ok(db)) => return Ok(db),
+            Ok(Err(error)) => error,
+            Err(_) => return Err(damaged(&dir.join(DATA_FILE), "the engine cannot read it")),
         };
         // sled gives the lock's own error no kind, only this text.
         if !error.to_string().contains("could not acquire lock") {
             return Err(match error {
                 sled::Error::Io(error) => directory(dir, &error),
-                error => {
-                    StorageError::corrupt("sled data", dir.display().to_string(), error.to_string())
-                }
+                error => unreadable(dir, &error),
             });
         }
         if waited_ms >= wait_ms_max {
@@ -184,8 +185,17 @@ fn pause(wait_ms: u64) {
 }
 
 /// Removes what a killed process left half-written and sled would take for damage, for ever: a snapshot that has not
-/// got its name yet, and settings without data.
-fn clear_leftovers(dir: &Path) -> io::Result<()> {
+/// got its name yet, and settings without data. Then sees that the rest is not damaged.
+fn clear_leftovers(dir: &Path) -> Result<(), StorageError> {
+    match remove_leftovers(dir) {
+        Ok(true) => engine_files::check(dir, SEGMENT_BYTES),
+        Ok(false) => Ok(()),
+        Err(error) => Err(directory(dir, &error)),
+    }
+}
+
+/// Answers whether nobody else has the directory open.
+fn remove_leftovers(dir: &Path) -> io::Result<bool> {
     let data = OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -194,7 +204,7 @@ fn clear_leftovers(dir: &Path) -> io::Result<()> {
         .open(dir.join(DATA_FILE))?;
     // The lock that sled takes. Whoever holds it may still be writing those files.
     if flock(&data, FlockOperation::NonBlockingLockExclusive).is_err() {
-        return Ok(());
+        return Ok(false);
     }
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
@@ -209,7 +219,44 @@ fn clear_leftovers(dir: &Path) -> io::Result<()> {
     if data.metadata()?.len() == 0 && settings.exists() {
         fs::remove_file(settings)?;
     }
-    Ok(())
+    Ok(true)
+}
+
+impl SledDatabase {
+    /// A call of the engine's. Of some damage it says so by a panic, which ends as an error here.
+    fn call<T>(
+        &self,
+        doing: &'static str,
+        call: impl FnOnce() -> sled::Result<T>,
+    ) -> Result<T, StorageError> {
+        match panic::catch_unwind(AssertUnwindSafe(call)) {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(error)) => Err(self.error(doing, error)),
+            Err(_) => Err(damaged(
+                &self.dir.join(DATA_FILE),
+                "the engine panicked over it",
+            )),
+        }
+    }
+
+    fn error(&self, doing: &'static str, error: sled::Error) -> StorageError {
+        match error {
+            error @ sled::Error::Corruption { .. } => unreadable(&self.dir, &error),
+            error => StorageError::disk(doing, error),
+        }
+    }
+}
+
+/// An error that names the data file and, if the engine knows, the place in it.
+fn unreadable(dir: &Path, error: &sled::Error) -> StorageError {
+    let reason = match error {
+        sled::Error::Corruption { at: Some(at), .. } => {
+            format!("the engine found damage at {at}")
+        }
+        sled::Error::Corruption { at: None, .. } => "the engine found damage".to_owned(),
+        error => error.to_string(),
+    };
+    damaged(&dir.join(DATA_FILE), &reason)
 }
 
 impl Database for SledDatabase {
@@ -221,35 +268,38 @@ impl Database for SledDatabase {
                 Change::Remove(key) => batch.remove(&key[..]),
             }
         }
-        self.db()?
-            .apply_batch(batch)
-            .map_err(|error| StorageError::disk("apply a batch", error))
+        let db = self.db()?;
+        self.call("apply a batch", || db.apply_batch(batch))
     }
 
     fn sync(&self) -> Result<(), StorageError> {
-        self.db()?
-            .flush()
-            .map_err(|error| StorageError::disk("flush", error))?;
+        let db = self.db()?;
+        self.call("flush", || db.flush())?;
         self.data_file
             .sync_data()
             .map_err(|error| StorageError::disk("sync the data file", error))
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Stored>, StorageError> {
-        match self.db()?.get(key) {
-            Ok(found) => Ok(found.map(Stored::from)),
-            Err(error) => Err(StorageError::disk("read a record", error)),
-        }
+        let db = self.db()?;
+        let found = self.call("read a record", || db.get(key))?;
+        Ok(found.map(Stored::from))
     }
 
     fn scan(&self, from: &[u8], until: &[u8]) -> Scan<'_> {
-        let db = match self.db() {
-            Ok(db) => db,
+        let mut records = match self.db() {
+            Ok(db) => db.range(from..until),
             Err(closed) => return Box::new(std::iter::once(Err(closed))),
         };
-        Box::new(db.range(from..until).map(|item| match item {
-            Ok((key, value)) => Ok((key.into(), value.into())),
-            Err(error) => Err(StorageError::disk("scan records", error)),
+        let mut failed = false;
+        Box::new(std::iter::from_fn(move || {
+            if failed {
+                return None;
+            }
+            let next = self.call("scan records", || records.next().transpose());
+            failed = next.is_err();
+            let record = |(key, value): (sled::IVec, sled::IVec)| (key.into(), value.into());
+            next.transpose().map(|next| next.map(record))
         }))
     }
 

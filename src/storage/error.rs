@@ -33,7 +33,9 @@ pub enum StorageError {
         reason: String,
     },
     /// A record on disk fails its check.
-    #[error("damaged {what} at {place}: {reason}")]
+    #[error(
+        "damaged {what} at {place}: {reason}; stop, and put the data directory back from a backup"
+    )]
     Corrupt {
         /// What kind of record.
         what: &'static str,

@@ -8,6 +8,7 @@ use super::codec::{BlockBuilder, Place, block_key};
 use super::core::Core;
 use super::database::Change;
 use super::overlay::Events;
+use crate::fault::{self, Fault};
 use crate::model::Revision;
 
 /// The blocks that a group was written as.
@@ -48,7 +49,7 @@ impl<'a> GroupWriter<'a> {
         for (event, sub) in events.iter().zip(0..) {
             let bytes = record_bytes(event.kv.bytes());
             if large && !self.batch.is_empty() && self.batch_bytes + bytes > batch_bytes_max {
-                self.write_batch(false)?;
+                self.write_batch(fault::active(Fault::LargeRevisionInParts))?;
             }
             self.push(
                 Place {
@@ -99,7 +100,13 @@ impl<'a> GroupWriter<'a> {
         }
         self.batch_bytes = 0;
         self.core.db.apply(changes)?;
-        self.core.db.sync()
+        if fault::active(Fault::AnswerBeforeSync) {
+            return Ok(());
+        }
+        match self.core.db.sync() {
+            Err(_) if fault::active(Fault::SyncErrorIgnored) => Ok(()),
+            synced => synced,
+        }
     }
 }
 
@@ -117,7 +124,12 @@ pub(crate) fn add_block(
     core: &Core,
 ) -> Result<BlockStat, StorageError> {
     let records = block.records();
-    let pieces = block.finish(place, complete, core.limits.record_bytes_max)?;
+    let record_bytes_max = if fault::active(Fault::LargeRecordUncut) {
+        usize::MAX
+    } else {
+        core.limits.record_bytes_max
+    };
+    let pieces = block.finish(place, complete, record_bytes_max)?;
     let mut stat = BlockStat {
         records,
         complete,

@@ -9,6 +9,7 @@ use super::core::Core;
 use super::fetch::Blocks;
 use super::value_cache::bounded;
 use super::{ReadError, StorageError};
+use crate::fault::{self, Fault};
 use crate::model::{Commit, Event, EventKind, KeyValue, Refusal, Revision};
 use bytes::Bytes;
 use quick_cache::Weighter;
@@ -83,7 +84,11 @@ impl Decoded {
             .partition_point(|commit| commit.revision <= through);
         Stretch {
             commits: self.commits.get(begin..end).unwrap_or_default().to_vec(),
-            next: through.next(),
+            next: if fault::active(Fault::StretchClaimsOneMore) {
+                through.next().next()
+            } else {
+                through.next()
+            },
         }
     }
 }
@@ -119,7 +124,11 @@ pub(crate) fn history(
     from: Revision,
     through: Revision,
 ) -> Result<Stretch, ReadError> {
-    let published = core.revision();
+    let published = if fault::active(Fault::HistoryBeyondPublished) {
+        Revision(i64::MAX)
+    } else {
+        core.revision()
+    };
     let through = through.min(published);
     if from > through {
         return Ok(Stretch {
@@ -145,7 +154,7 @@ pub(crate) fn history(
     };
     // L6: looked at after reading, since records may go while they are read.
     let compact_revision = core.compact_revision();
-    if from < compact_revision {
+    if from < compact_revision && !fault::active(Fault::CompactedStretchAnswered) {
         return Err(Refusal::Compacted { compact_revision }.into());
     }
     Ok(stretch)
@@ -168,7 +177,8 @@ fn decode(
     let mut commits = Commits::default();
     'blocks: for block in Blocks::new(core, scan_from, Place::first_of(through.next())) {
         let block = block?;
-        for number in block.lower_bound(first)?..block.records() {
+        let skipped = u32::from(fault::active(Fault::BlockBoundarySkipped));
+        for number in block.lower_bound(first)?..block.records() - skipped {
             let record = block.record(number)?;
             if record.main > through {
                 break 'blocks;

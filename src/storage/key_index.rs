@@ -3,6 +3,7 @@
 //! It holds no values and does no I/O. Whoever holds it behind a lock looks at a bounded number of keys per hold (D6).
 
 use super::codec::{Place, RECORD_OVERHEAD_BYTES};
+use crate::fault::{self, Fault};
 use crate::model::{KeyRange, Revision};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -196,6 +197,8 @@ fn prunable(slots: &[Slot], through: Revision) -> usize {
     let newest = old.checked_sub(1).and_then(|newest| slots.get(newest));
     match newest {
         None => 0,
+        Some(_) if fault::active(Fault::LiveRecordPruned) => old,
+        Some(slot) if slot.is_tombstone() && fault::active(Fault::TombstoneForgotten) => old,
         Some(slot) if slot.is_tombstone() && slot.main < through => old,
         Some(_) => old - 1,
     }

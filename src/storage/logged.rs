@@ -3,10 +3,14 @@
 //! Readers see a batch once it is durable: what the engine lacks lies in memory. It never lets the log begin
 //! anew over changes that are not durable in the engine, and never goes on after an error of either (D4).
 
-use super::codec::{KEY_SETTLED, decode_settled, encode_settled};
+use super::codec::{
+    KEY_LAST_BLOCK, KEY_SETTLED, decode_last_block, decode_settled, encode_last_block,
+    encode_settled, parse_block_key,
+};
 use super::commit_log::CommitLog;
 use super::database::{Change, Database, Scan, Stored};
 use super::{Readers, StorageError};
+use crate::fault::{self, Fault};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -88,9 +92,11 @@ impl LoggedDatabase {
         let log = match engine.get(KEY_SETTLED)? {
             Some(settled) => {
                 let settled = decode_settled(settled.as_ref())?;
-                let (log, unsettled) = CommitLog::open(dir, settled)?;
-                if !unsettled.is_empty() {
-                    let layer = unsettled.into_iter().map(entry).collect();
+                let (log, held) = CommitLog::open(dir, settled)?;
+                let layer: Layer = held.unsettled.into_iter().map(entry).collect();
+                let before = held.settled.into_iter().map(entry).collect();
+                check_settled(engine.as_ref(), &before, &layer)?;
+                if !layer.is_empty() {
                     settle(engine.as_ref(), log.generation() - 1, &layer)?;
                 }
                 log
@@ -133,7 +139,9 @@ impl LoggedDatabase {
 
     /// Hands the open generation over, once the one before it lies in the engine, and begins the next.
     fn switch(&self, log: &mut CommitLog) -> Result<(), StorageError> {
-        self.inner.wait()?;
+        if !fault::active(Fault::LogSwitchedUnsettled) {
+            self.inner.wait()?;
+        }
         let job = {
             let mut layers = self.inner.layers_mut();
             layers.settling = Arc::new(std::mem::take(&mut layers.open));
@@ -205,6 +213,9 @@ impl Inner {
 
     /// Settles a generation. A panic of the engine is an error like any other: whoever waits has to hear of it.
     fn run(&self, (generation, layer): &Job) {
+        if fault::active(Fault::SettlingUnseen) {
+            self.layers_mut().settling = Arc::default();
+        }
         let settle = || settle(self.engine.as_ref(), *generation, layer);
         let panicked = |_| {
             Err(StorageError::disk(
@@ -266,10 +277,57 @@ fn settle(engine: &dyn Database, generation: u64, layer: &Layer) -> Result<(), S
     if !batch.is_empty() {
         engine.apply(batch)?;
     }
-    engine.sync()?;
+    if !fault::active(Fault::SettledMarkBeforeSync) {
+        engine.sync()?;
+    }
     let mark = Change::Put(Bytes::from_static(KEY_SETTLED), encode_settled(generation)?);
-    engine.apply(vec![mark])?;
+    let mut marks = vec![mark];
+    marks.extend(last_block(engine, layer)?);
+    engine.apply(marks)?;
     engine.sync()
+}
+
+/// What changes of the record of the last block: without it, history that lost its end would look like one that is shorter.
+fn last_block(engine: &dyn Database, layer: &Layer) -> Result<Option<Change>, StorageError> {
+    let known = match engine.get(KEY_LAST_BLOCK)? {
+        Some(known) => decode_last_block(known.as_ref())?,
+        None => Vec::new(),
+    };
+    let is_block =
+        |(key, value): &(&Bytes, &Option<Bytes>)| value.is_some() && parse_block_key(key).is_ok();
+    let key = Bytes::from_static(KEY_LAST_BLOCK);
+    Ok(match layer.iter().rev().find(is_block) {
+        Some((last, _)) if last[..] > known[..] => Some(Change::Put(key, encode_last_block(last)?)),
+        // It was removed, and which is the last now is known with the next.
+        _ if layer.get(&known[..]) == Some(&None) => Some(Change::Remove(key)),
+        _ => None,
+    })
+}
+
+/// Sees that the engine has what it was given last: it may lose its end to damage, or a page, and say nothing. Where a
+/// later generation has the same key it may have been given that already.
+fn check_settled(engine: &dyn Database, given: &Layer, after: &Layer) -> Result<(), StorageError> {
+    let damaged = |key: &[u8]| {
+        let reason = "it is not what was written: a part of the data is lost";
+        Err(StorageError::corrupt(
+            "data",
+            format!("record {key:?}"),
+            reason,
+        ))
+    };
+    if let Some(last) = engine.get(KEY_LAST_BLOCK)? {
+        let last = decode_last_block(last.as_ref())?;
+        if !after.contains_key(&last[..]) && engine.get(&last)?.is_none() {
+            return damaged(&last);
+        }
+    }
+    for (key, value) in given.iter().filter(|(key, _)| !after.contains_key(*key)) {
+        let found = engine.get(key)?;
+        if found.as_ref().map(Stored::as_ref) != value.as_deref() {
+            return damaged(key);
+        }
+    }
+    Ok(())
 }
 
 fn entry(change: Change) -> (Bytes, Option<Bytes>) {

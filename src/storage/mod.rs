@@ -11,6 +11,7 @@ mod compaction;
 mod core;
 mod database;
 mod directory;
+mod engine_files;
 mod error;
 mod fetch;
 mod group;

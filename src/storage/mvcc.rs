@@ -14,9 +14,11 @@ use super::session::Session;
 use super::space::Space;
 use super::txn;
 use super::{ApplyError, StorageError};
+use crate::fault::{self, Fault};
 use crate::model::{
     Commit, EventKind, KeyValue, OpAnswer, OpBody, Refusal, Revision, Write, WriteAnswer,
 };
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The one writer of a store.
@@ -78,7 +80,11 @@ impl Writer {
         };
         match run(&mut session, write) {
             Ok(body) => {
-                let revision = session.overlay.running_revision();
+                let revision = if fault::active(Fault::AnswerRevisionStale) {
+                    session.overlay.revision()
+                } else {
+                    session.overlay.running_revision()
+                };
                 self.overlay.close();
                 Ok(OpAnswer { revision, body })
             }
@@ -96,6 +102,11 @@ impl Writer {
         self.check_alive()?;
         if self.overlay.is_empty() {
             return Ok(Vec::new());
+        }
+        if fault::active(Fault::PublishBeforeSync) {
+            let nothing = (BTreeMap::new(), Vec::new());
+            self.core
+                .merge(nothing.0, nothing.1, self.overlay.revision());
         }
         let mut group = GroupWriter::new(&self.core);
         let written = self
@@ -177,6 +188,7 @@ impl Writer {
 
     fn check_alive(&self) -> Result<(), StorageError> {
         match &self.failed {
+            Some(_) if fault::active(Fault::WriterGoesOnAfterError) => Ok(()),
             None => Ok(()),
             Some(first) => Err(StorageError::Failed {
                 because: first.to_string(),

@@ -3,6 +3,7 @@
 //! It is thrown away whole or merged whole, and one transaction of it can be taken back without a trace.
 
 use super::key_index::{Slot, Slots};
+use crate::fault::{self, Fault};
 use crate::model::{Event, EventKind, KeyRange, KeyValue, Revision};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -84,13 +85,16 @@ impl Overlay {
 
     /// Ends the transaction that runs. One that changed nothing takes no revision.
     pub(crate) fn close(&mut self) {
-        if !self.open.is_empty() {
+        if !self.open.is_empty() || fault::active(Fault::EmptyCommitTakesRevision) {
             self.commits.push(std::mem::take(&mut self.open));
         }
     }
 
     /// Takes the transaction that runs back.
     pub(crate) fn roll_back(&mut self) {
+        if fault::active(Fault::RefusedTxnLeavesTrace) {
+            return;
+        }
         for event in self.open.drain(..).rev() {
             if let Some(slots) = self.keys.get_mut(&event.kv.key) {
                 slots.pop();

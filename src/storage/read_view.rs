@@ -11,6 +11,7 @@ use super::key_index::{Slot, live_at, slots_between};
 use super::readers::{Job, ReaderPool};
 use super::selection::{Chosen, Selection};
 use super::{ReadError, StorageError};
+use crate::fault::{self, Fault};
 use crate::model::{
     Commit, Event, EventKind, KeyRange, KeyValue, RangeAnswer, RangeQuery, Refusal, Revision,
 };
@@ -281,11 +282,22 @@ fn read_range(core: &Core, query: &RangeQuery, look: Look) -> Outcome<(Revision,
         let lost = lost.map(|(place, _)| *place);
         let answer = chosen.answer(fetched);
         // L6: looked at after reading, since the index is pruned and records go while they are read.
-        let compact_revision = core.compact_revision();
+        let compact_revision = if fault::active(Fault::CompactedRangeAnswered) {
+            compact_revision
+        } else {
+            core.compact_revision()
+        };
         match answer {
             _ if at < compact_revision && query.revision <= 0 => {}
             _ if at < compact_revision => return refused(Refusal::Compacted { compact_revision }),
-            Some(answer) => return Outcome::Done(Ok((current, answer))),
+            Some(answer) => {
+                let header = if fault::active(Fault::RangeHeaderStale) {
+                    at
+                } else {
+                    current
+                };
+                return Outcome::Done(Ok((header, answer)));
+            }
             None => {
                 let place = lost.unwrap_or_default();
                 return Outcome::Done(Err(lost_record(place).into()));
@@ -391,7 +403,10 @@ fn previous_places(core: &Core, events: Vec<Arc<Event>>) -> Vec<(Arc<Event>, Pla
         let mut looked_at = 0;
         for event in events.by_ref().take(core.limits.keys_per_lock_max.max(1)) {
             looked_at += 1;
-            let at = event.kv.mod_revision.previous();
+            let mut at = event.kv.mod_revision.previous();
+            if fault::active(Fault::PrevOfWrongRevision) {
+                at = at.previous();
+            }
             let known = index
                 .keys
                 .get(&event.kv.key)

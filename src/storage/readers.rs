@@ -53,7 +53,7 @@ impl ReaderPool {
     /// Runs a read that may wait for the disk.
     pub(crate) fn submit(&self, job: Job) {
         if self.inline {
-            return job(Ok(&self.core));
+            return run_inline(&self.core, job);
         }
         let queue = self
             .queue
@@ -88,6 +88,17 @@ impl ReaderPool {
             }
         }
     }
+}
+
+#[cfg(not(test))]
+fn run_inline(core: &Core, job: Job) {
+    job(Ok(core));
+}
+
+/// A simulation decides when.
+#[cfg(test)]
+fn run_inline(core: &Arc<Core>, job: Job) {
+    super::testing::run_or_hold(core, job);
 }
 
 fn run(core: &Core, receiver: &Mutex<Receiver<Job>>) {

@@ -15,6 +15,7 @@ use super::core::Index;
 use super::database::{Change, Database, Scan, Stored};
 use super::fetch::Blocks;
 use super::key_index::Slot;
+use crate::fault::{self, Fault};
 use crate::model::Revision;
 use bytes::Bytes;
 use std::hash::{BuildHasher, RandomState};
@@ -193,7 +194,8 @@ impl Rebuild {
         }
         let last = self.last.map_or(self.floor, |last| last.main);
         // What is compacted was complete once, whatever is left of it.
-        if stat.complete || last <= self.floor {
+        let whole = stat.complete || fault::active(Fault::UnfinishedRevisionKept);
+        if whole || last <= self.floor {
             self.finish(last);
         }
         Ok(())

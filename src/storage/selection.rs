@@ -4,6 +4,7 @@
 
 use super::codec::Place;
 use super::key_index::Slot;
+use crate::fault::{self, Fault};
 use crate::model::{KeyValue, RangeAnswer, RangeQuery, Refusal, SortOrder, SortTarget};
 use bytes::Bytes;
 use std::cmp::Ordering;
@@ -59,6 +60,7 @@ impl<'a> Selection<'a> {
         usize::try_from(self.query.limit)
             .ok()
             .filter(|limit| *limit > 0)
+            .map(|limit| limit + usize::from(fault::active(Fault::RangeLimitOffByOne)))
     }
 
     /// Takes the next key that exists at the revision.
@@ -105,7 +107,7 @@ impl<'a> Selection<'a> {
     }
 
     fn check(&self, bytes: usize) -> Result<(), Refusal> {
-        if bytes > self.bytes_max {
+        if bytes > self.bytes_max && !fault::active(Fault::AnswerTooLargeGiven) {
             Err(Refusal::AnswerTooLarge {
                 max: self.bytes_max,
             })

@@ -9,6 +9,7 @@ use super::key_index::{Slot, live_at, newest_at};
 use super::overlay::Overlay;
 use super::selection::Selection;
 use super::{ApplyError, StorageError};
+use crate::fault::{self, Fault};
 use crate::model::{
     DeleteRange, Event, EventKind, KeyRange, KeyValue, LeaseId, Put, RangeAnswer, RangeQuery,
     Refusal, Revision,
@@ -46,6 +47,7 @@ impl Session<'_> {
     fn live(&self, key: &[u8], at: Revision) -> Option<Live> {
         if let Some((key, slots)) = self.overlay.get(key)
             && let Some(slot) = newest_at(slots, at)
+            && !fault::active(Fault::GroupUnseen)
         {
             return (!slot.is_tombstone()).then(|| (key.clone(), *slot));
         }
@@ -147,7 +149,10 @@ impl Session<'_> {
             _ => put.lease,
         };
         let (create_revision, version) = match &before {
-            Some((_, slot)) => (slot.create_revision, slot.version + 1),
+            Some((_, slot)) if !fault::active(Fault::EveryPutLooksNew) => {
+                (slot.create_revision, slot.version + 1)
+            }
+            Some((_, slot)) => (main, slot.version + 1),
             None => (main, 1),
         };
         let key = match before {
@@ -164,7 +169,10 @@ impl Session<'_> {
         };
         let event = Event::new(EventKind::Put, kv);
         if self.want_prev {
-            event.set_prev(prev.clone());
+            event.set_prev(
+                prev.clone()
+                    .filter(|_| !fault::active(Fault::PrevMissingAtCommit)),
+            );
         }
         self.overlay.record(event);
         Ok(prev.filter(|_| put.prev_kv))
@@ -222,6 +230,7 @@ impl Session<'_> {
     pub(crate) fn range(&self, query: &RangeQuery) -> Result<RangeAnswer, ApplyError> {
         let at = match query.revision {
             at if at > 0 => Revision(at),
+            _ if fault::active(Fault::TxnReadsThePast) => self.begin(),
             _ => self.main(),
         };
         let mut selection = Selection::new(query, self.core.limits.range_answer_bytes_max);

@@ -4,6 +4,7 @@
 
 use super::StorageError;
 use super::core::Core;
+use crate::fault::{self, Fault};
 
 /// What a refused or empty write counts at least, in bytes, so that the disk is looked at again some time.
 const WRITE_BYTES_MIN: u64 = 256;
@@ -49,7 +50,8 @@ impl Space {
     fn check(&mut self, core: &Core) -> Result<(), StorageError> {
         self.unchecked_bytes = 0;
         let free_bytes = core.db.free_bytes()?;
-        let low = free_bytes < core.limits.free_space_reserve_bytes;
+        let low = free_bytes < core.limits.free_space_reserve_bytes
+            && !fault::active(Fault::FullDiskUnnoticed);
         if low != self.low {
             let reserve_bytes = core.limits.free_space_reserve_bytes;
             let state = if low { "refused" } else { "taken again" };

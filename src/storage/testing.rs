@@ -2,6 +2,10 @@
 //!
 //! The disk keeps what is applied and what is durable apart, as a real one does.
 
+mod held_reads;
+
+pub(crate) use held_reads::{HeldAnswer, answer_held, held_reads, hold_reads, run_or_hold};
+
 use super::database::{Change, Database, Scan, Stored};
 use super::{
     ApplyError, CompactionStep, ReadError, ReadView, Readers, StorageError, StorageLimits, Stretch,
@@ -29,10 +33,22 @@ struct State {
     syncs: usize,
     /// Nothing when the disk cannot say.
     free_bytes: Option<u64>,
+    while_syncing: WhileSyncing,
+}
+
+#[derive(Default)]
+struct WhileSyncing(Option<SyncHook>);
+
+impl std::fmt::Debug for WhileSyncing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("WhileSyncing")
+    }
 }
 
 /// Something to do before the next read.
 type Hook = Box<dyn FnOnce() + Send>;
+/// Something to do while the disk syncs, each time.
+type SyncHook = Arc<dyn Fn() + Send + Sync>;
 
 /// A disk in memory.
 #[derive(Clone)]
@@ -74,6 +90,16 @@ impl MemoryDisk {
         *self.1.lock().unwrap() = Some(Box::new(hook));
     }
 
+    /// Does this during every sync, when everything is applied and nothing of it is durable.
+    pub(crate) fn while_syncing(&self, hook: impl Fn() + Send + Sync + 'static) {
+        self.0.lock().unwrap().while_syncing.0 = Some(Arc::new(hook));
+    }
+
+    /// How many batches are applied and not synced.
+    pub(crate) fn unsynced(&self) -> usize {
+        self.0.lock().unwrap().unsynced.len()
+    }
+
     fn before_read(&self) {
         let hook = self.1.lock().unwrap().take();
         if let Some(hook) = hook {
@@ -101,6 +127,16 @@ impl MemoryDisk {
         let state = self.0.lock().unwrap();
         let mut image = state.durable.clone();
         for batch in state.unsynced.iter().take(kept) {
+            apply_to(&mut image, batch);
+        }
+        Self::from_image(image)
+    }
+
+    /// What a worse power cut leaves: everything durable, and of the batches that were not only the newest.
+    pub(crate) fn with_newest_unsynced(&self) -> Self {
+        let state = self.0.lock().unwrap();
+        let mut image = state.durable.clone();
+        if let Some(batch) = state.unsynced.last() {
             apply_to(&mut image, batch);
         }
         Self::from_image(image)
@@ -164,6 +200,10 @@ impl Database for MemoryDisk {
     }
 
     fn sync(&self) -> Result<(), StorageError> {
+        let hook = self.0.lock().unwrap().while_syncing.0.clone();
+        if let Some(hook) = hook {
+            hook();
+        }
         let mut state = self.0.lock().unwrap();
         state.call()?;
         state.syncs += 1;
@@ -208,6 +248,14 @@ impl Database for MemoryDisk {
         let free_bytes = self.0.lock().unwrap().free_bytes;
         free_bytes.ok_or_else(|| StorageError::disk("look", "the test says so"))
     }
+}
+
+/// A store on a disk in memory, read by whoever asks.
+pub(crate) fn open_memory(
+    disk: &MemoryDisk,
+    limits: StorageLimits,
+) -> Result<(Writer, ReadView), StorageError> {
+    open_on(Arc::new(disk.clone()), None, limits, Readers::Inline)
 }
 
 /// Limits so small that every bound is met.
@@ -260,7 +308,7 @@ impl Store {
     }
 
     pub(crate) fn try_on(disk: MemoryDisk, limits: StorageLimits) -> Result<Self, StorageError> {
-        let (writer, view) = open_on(Arc::new(disk.clone()), None, limits, Readers::Inline)?;
+        let (writer, view) = open_memory(&disk, limits)?;
         Ok(Self { disk, writer, view })
     }
 

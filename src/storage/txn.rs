@@ -6,6 +6,7 @@ use super::ApplyError;
 use super::StorageError;
 use super::key_index::Slot;
 use super::session::Session;
+use crate::fault::{self, Fault};
 use crate::model::{
     Compare, CompareResult, CompareTarget, KeyValue, LeaseId, Op, OpAnswer, OpBody, Refusal, Txn,
     TxnAnswer,
@@ -91,6 +92,9 @@ fn holds(session: &Session<'_>, compare: &Compare) -> Result<bool, StorageError>
 fn order(target: &CompareTarget, kv: &KeyValue) -> Ordering {
     match target {
         CompareTarget::Version(given) => kv.version.cmp(given),
+        CompareTarget::Create(given) if fault::active(Fault::TxnComparesWrongField) => {
+            kv.mod_revision.0.cmp(given)
+        }
         CompareTarget::Create(given) => kv.create_revision.0.cmp(given),
         CompareTarget::Mod(given) => kv.mod_revision.0.cmp(given),
         CompareTarget::Value(given) => kv.value.cmp(given),

@@ -2,6 +2,7 @@
 //!
 //! A batch never splits a revision and is never changed; its encoded form is filled once by the edge.
 
+use crate::fault::{self, Fault};
 use crate::model::{Commit, Event, Revision, WatchClass};
 use bytes::Bytes;
 use std::sync::{Arc, OnceLock};
@@ -131,7 +132,10 @@ pub fn cut(events: Vec<Arc<Event>>, with_prev: bool, limits: &BatchLimits) -> Ve
     let mut open: Vec<Arc<Event>> = Vec::new();
     let mut open_bytes = 0_usize;
     let mut open_revisions = 0_usize;
-    for revision in events.chunk_by(|a, b| a.kv.mod_revision == b.kv.mod_revision) {
+    let together = |a: &Arc<Event>, b: &Arc<Event>| {
+        a.kv.mod_revision == b.kv.mod_revision && !fault::active(Fault::RevisionSplit)
+    };
+    for revision in events.chunk_by(together) {
         let bytes: usize = revision.iter().map(|event| event.bytes(with_prev)).sum();
         let full = open_bytes.saturating_add(bytes) > limits.delivery_bytes_max
             || open_revisions >= limits.revisions_per_batch_max;

@@ -7,6 +7,7 @@ use super::class_table::{ClassId, ClassTable, Hits};
 use super::roster::prev_missing;
 use super::waiting::{Wait, Waiting};
 use super::{Batch, BatchLimits, Entry, WatcherId, cut, select};
+use crate::fault::{self, Fault};
 use crate::model::{Commit, Event, Revision};
 use ahash::RandomState;
 use std::collections::{BTreeSet, HashMap};
@@ -243,6 +244,11 @@ impl<R> CatchUp<R> {
             class: Arc::clone(&pick.class),
             events: select(&pick.class, within(commits, &covered), pick.from),
         };
+        let next = if fault::active(Fault::PickClaimsOneMore) {
+            next.next()
+        } else {
+            next
+        };
         self.hand_out(hits, &waits, next, &mut handouts);
         handouts.made
     }
@@ -255,7 +261,13 @@ impl<R> CatchUp<R> {
     /// Takes out entries that have been handed everything up to `revision`, at most `entries_max`: the group can have
     /// them back. Their last delivery may still be outstanding; what the group sends comes after it (L2).
     pub fn level(&mut self, revision: Revision, entries_max: usize) -> Vec<Entry<R>> {
-        self.take_within(revision.next()..Revision(i64::MAX), entries_max)
+        let mut entries = self.take_within(revision.next()..Revision(i64::MAX), entries_max);
+        if fault::active(Fault::HandOverMissesOne) {
+            for entry in &mut entries {
+                entry.next_revision = entry.next_revision.next();
+            }
+        }
+        entries
     }
 
     fn take_within(&mut self, positions: Range<Revision>, entries_max: usize) -> Vec<Entry<R>> {
@@ -287,7 +299,10 @@ impl<R> CatchUp<R> {
                 self.move_to(wait.id, next, false);
                 continue;
             };
-            let after = batches.get(index + 1).map_or(next, |batch| batch.first());
+            let later = batches
+                .get(index + 1)
+                .filter(|_| !fault::active(Fault::LaterBatchesSkipped));
+            let after = later.map_or(next, |batch| batch.first());
             // Entries come by position: those that want the same events come one after the other.
             let shared = handouts.made.get_mut(first..).and_then(<[_]>::last_mut);
             if let Some(handout) = shared.filter(|it| wait.at <= it.batch.first()) {

@@ -6,6 +6,7 @@
 use super::class_table::{ClassId, ClassTable};
 use super::slot_table::{Slot, SlotTable};
 use super::{Batch, BatchLimits, Entry, WatcherId, cut};
+use crate::fault::{self, Fault};
 use crate::model::{Commit, Event, Revision};
 use ahash::RandomState;
 use smallvec::SmallVec;
@@ -228,7 +229,9 @@ impl<R> Roster<R> {
             members.shrink_to_fit();
         }
         self.len = self.len.saturating_sub(1);
-        entry.next_revision = entry.cursor(self.revision);
+        if !fault::active(Fault::CursorNotWritten) {
+            entry.next_revision = entry.cursor(self.revision);
+        }
         Some(entry)
     }
 

@@ -4,6 +4,7 @@
 //! rest from history again. Nothing is ever lost by that.
 
 use super::{Batch, Entry, WatcherId};
+use crate::fault::{self, Fault};
 use crate::model::Revision;
 use ahash::RandomState;
 use std::collections::{BTreeMap, HashMap};
@@ -75,7 +76,11 @@ impl<R> Victims<R> {
                 Owed::Events(batch)
             }
             Owed::Events(batch) => {
-                entry.next_revision = batch.first();
+                entry.next_revision = if fault::active(Fault::VictimSkipsUnkeptBatch) {
+                    batch.last().next()
+                } else {
+                    batch.first()
+                };
                 Owed::Nothing
             }
             other => other,
@@ -121,7 +126,7 @@ impl<R> Victims<R> {
             return true;
         }
         let bytes = self.bytes.saturating_add(batch.bytes());
-        if bytes > self.victims_bytes_max {
+        if bytes > self.victims_bytes_max && !fault::active(Fault::PinnedBytesUnbounded) {
             return false;
         }
         self.bytes = bytes;

@@ -13,11 +13,15 @@
 mod bench;
 mod bugs;
 mod clients;
+mod crash;
 mod durability;
 mod etcdctl;
 mod limits;
 mod probes;
+mod recorded;
 mod serve;
 mod slow_stream;
 mod support;
+#[path = "../validator/mod.rs"]
+mod validator;
 mod verbs;

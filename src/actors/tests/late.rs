@@ -2,8 +2,8 @@
 
 use super::support::*;
 use crate::actors::protocol::Committed;
-use crate::actors::{EngineLimits, WatchRejection};
-use crate::model::{KeyRange, Revision, WatchSpec};
+use crate::actors::{EngineLimits, OutboxLimits, WatchCreate, WatchRejection};
+use crate::model::{EventFilters, KeyRange, Revision, WatchSpec};
 use crate::storage::StorageLimits;
 use crate::watch::BatchLimits;
 use std::sync::atomic::Ordering;
@@ -121,19 +121,37 @@ fn l3_a_lagging_watcher_has_one_delivery_outstanding_at_most() {
 #[test]
 fn l3_full_in_sync_is_a_victim_too() {
     run(|| async {
-        let test = TestEngine::start(tiny()).await;
+        // One delivery may be on its way to all watches of a stream, and while nobody reads it stays there.
+        let limits = EngineLimits {
+            in_flight_bytes_max: 1,
+            outbox: OutboxLimits {
+                outbox_bytes_max: 1,
+                ..OutboxLimits::default()
+            },
+            ..tiny()
+        };
+        let test = TestEngine::start(limits).await;
         for value in 0..10 {
             test.put("a", &value.to_string()).await;
         }
-        let watch = test.watch(everything_from(2), 1).await;
-        watch.stall();
-        // Fills the one slot, so that Sync finds the mailbox full.
-        watch.push();
+        let mut stream = test.stream();
+        stream.create(create(KeyRange::everything(), 2)).await;
+        stream.create(create(KeyRange::single("a"), 2)).await;
         settle().await;
-        watch.go_on();
-        settle().await;
-        assert_eq!(watch.revisions(), upto(2, 11));
-        drop(watch);
+        assert_eq!(
+            test.counts().await,
+            (0, 1, 1),
+            "Sync found one of them full"
+        );
+        let responses = stream.read_all().await;
+        for watch_id in 0..2 {
+            let of_watch = responses
+                .iter()
+                .filter(|response| matches!(response, Response::Events(id, _) if *id == watch_id));
+            let revisions: Vec<_> = of_watch.flat_map(Response::revisions).collect();
+            assert_eq!(revisions, upto(2, 11), "watch {watch_id}");
+        }
+        drop(stream);
         test.finish().await;
     });
 }
@@ -161,6 +179,33 @@ fn l4_a_key_that_seldom_changes_is_looked_up_and_not_scanned_for() {
         assert_eq!(watch.revisions(), vec![2, 3003]);
         assert_eq!(test.reads().await.0, 0, "no stretch of history was decoded");
         drop(watch);
+        test.finish().await;
+    });
+}
+
+#[test]
+fn l4_what_is_looked_up_by_revision_is_filtered_too() {
+    run(|| async {
+        let test = TestEngine::start(tiny()).await;
+        for value in 0..3 {
+            test.put("a", &value.to_string()).await;
+            test.delete("a").await;
+        }
+        let mut stream = test.stream();
+        let deletes = WatchCreate {
+            filters: EventFilters {
+                no_put: true,
+                ..EventFilters::default()
+            },
+            ..create(KeyRange::single("a"), 2)
+        };
+        stream.create(deletes).await;
+        let responses = stream.read_all().await;
+        let (_, picks) = test.reads().await;
+        assert!(picks > 0, "it was looked up");
+        let revisions: Vec<_> = responses.iter().flat_map(Response::revisions).collect();
+        assert_eq!(revisions, [3, 5, 7]);
+        drop(stream);
         test.finish().await;
     });
 }

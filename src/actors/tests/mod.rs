@@ -7,7 +7,7 @@ mod known_bugs;
 mod late;
 mod progress;
 mod races;
-mod random;
+mod simulation;
 mod store;
 mod streams;
 mod support;

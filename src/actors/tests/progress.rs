@@ -207,6 +207,75 @@ fn p2_periodic_progress_is_told_to_quiet_watchers_that_want_it_and_to_no_other()
     });
 }
 
+#[test]
+fn p2_periodic_progress_waits_for_what_is_on_its_way() {
+    run(|| async {
+        let interval = Duration::from_secs(10);
+        let outbox = OutboxLimits {
+            outbox_bytes_max: 1,
+            ..OutboxLimits::default()
+        };
+        let test = TestEngine::start(EngineLimits {
+            progress_notify_interval: interval,
+            outbox,
+            ..EngineLimits::default()
+        })
+        .await;
+        let mut stream = test.stream();
+        let notified = WatchCreate {
+            progress_notify: true,
+            ..create(KeyRange::everything(), 0)
+        };
+        stream.create(notified).await;
+        for value in 0..2 {
+            test.put("a", &value.to_string()).await;
+            settle().await;
+        }
+        // One event fills the outbox, the other waits for room while the ticks go by.
+        pass(5 * interval).await;
+        let responses = stream.read_all().await;
+        check_progress(&responses, 1);
+        assert_eq!(responses.iter().flat_map(Response::revisions).count(), 2);
+        drop(stream);
+        test.finish().await;
+    });
+}
+
+/// A victim whose batch was not kept is on its way through history with nothing in flight.
+#[test]
+fn p2_progress_waits_for_a_victim_that_reads_history() {
+    run(|| async {
+        // Room for two events, so that two arrive at once and nothing is on its way when the victim is told of room.
+        let outbox = OutboxLimits {
+            outbox_bytes_max: 600,
+            ..OutboxLimits::default()
+        };
+        let test = TestEngine::start(EngineLimits {
+            mailbox_messages_max: 1,
+            pinned_bytes_max: 1,
+            ring_bytes_max: 1,
+            outbox,
+            ..EngineLimits::default()
+        })
+        .await;
+        let mut stream = test.stream();
+        stream.create(create(KeyRange::everything(), 0)).await;
+        for value in 0..8 {
+            test.put("a", &value.to_string()).await;
+            settle().await;
+        }
+        assert_eq!(test.counts().await, (0, 0, 1));
+        stream.control.request_progress().await;
+        let responses = stream.read_all().await;
+        check_progress(&responses, 1);
+        let revisions: Vec<_> = responses.iter().flat_map(Response::revisions).collect();
+        assert_eq!(revisions, upto(2, 9));
+        assert_eq!(responses.last(), Some(&Response::Progress(-1, 9)));
+        drop(stream);
+        test.finish().await;
+    });
+}
+
 /// Bookmarkable: progress R is behind every event up to R of every watch, and no event up to R follows it.
 pub(super) fn check_progress(responses: &[Response], watches: i64) {
     let mut last_event = 0;

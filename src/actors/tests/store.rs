@@ -2,10 +2,15 @@
 
 use super::support::*;
 use crate::actors::limits::StoreLimits;
-use crate::actors::{EngineError, EngineLimits};
+use crate::actors::protocol::{Apply, Permit};
+use crate::actors::{Engine, EngineConfig, EngineError, EngineLimits, Placement};
 use crate::model::{KeyRange, Op, Put, Refusal, Revision, Txn, Write};
+use actix::System;
 use std::future::Future;
+use std::sync::Arc;
 use std::task::Poll;
+use tokio::sync::Semaphore;
+use tokio::task::yield_now;
 
 #[test]
 fn b1_a_permit_travels_with_the_request_and_not_with_its_caller() {
@@ -35,6 +40,46 @@ fn b1_a_permit_travels_with_the_request_and_not_with_its_caller() {
         // A message whose caller is gone before it is handled may be passed over; the next is served.
         test.put("a", "2").await;
         test.finish().await;
+    });
+}
+
+/// On threads of its own: only then is there a moment between a write's queue and its disk.
+#[test]
+fn b1_a_permit_is_held_until_the_write_is_seen() {
+    System::new().block_on(async {
+        let dir = tempfile::tempdir().expect("a directory");
+        let engine = Engine::start(EngineConfig {
+            placement: Placement::Threads { workers: 1 },
+            ..EngineConfig::new(dir.path())
+        })
+        .await
+        .expect("an engine");
+        let room = Arc::new(Semaphore::new(2));
+        for number in 0..20 {
+            let room_for_one = || Arc::clone(&room).try_acquire_owned().expect("room");
+            let permit = Permit {
+                _request: room_for_one(),
+                _bytes: room_for_one(),
+            };
+            let put = Put {
+                key: "a".into(),
+                ..Put::default()
+            };
+            engine.store_for_test().do_send(Apply {
+                write: Write::Put(put),
+                permit,
+                worker: None,
+            });
+            while room.available_permits() < 2 {
+                yield_now().await;
+            }
+            assert_eq!(
+                engine.revision(),
+                Revision(2 + number),
+                "free, and not seen"
+            );
+        }
+        engine.stop().await.expect("stopped");
     });
 }
 

@@ -1,9 +1,12 @@
 //! Watchers that stall: rules V1, V2 and B2.
 
 use super::support::*;
-use crate::actors::protocol::{Inspection, Roomy};
+use crate::actors::protocol::{Inspection, Roomy, Stalled, ToWatcher};
+use crate::actors::stream::{Link, LinkState};
 use crate::actors::{EngineLimits, OutboxLimits};
-use crate::model::KeyRange;
+use crate::model::{KeyRange, WatchId};
+use crate::watch::{Entry, Owed, WatcherId};
+use actix::prelude::{Actor, Context, Handler};
 use std::time::Duration;
 
 #[test]
@@ -34,6 +37,46 @@ fn v1_a_stalled_watcher_becomes_a_victim_and_loses_nothing() {
         );
         assert_eq!(test.counts().await, (2, 0, 0));
         drop((slow, live));
+        test.finish().await;
+    });
+}
+
+/// A watcher of the application's own.
+struct Idle;
+
+impl Actor for Idle {
+    type Context = Context<Self>;
+}
+
+impl Handler<ToWatcher> for Idle {
+    type Result = ();
+
+    fn handle(&mut self, _message: ToWatcher, _ctx: &mut Self::Context) {}
+}
+
+/// A watcher on a thread of its own may have handled everything while its entry was on its way: nobody will tell of it.
+#[test]
+fn v1_a_victim_that_nobody_will_tell_of_is_tried_when_it_arrives() {
+    run(|| async {
+        let test = TestEngine::start(EngineLimits::default()).await;
+        let worker = test.worker();
+        let stream = test.stream();
+        let id = WatcherId(worker.next_number());
+        let shared = LinkState::new((id, WatchId(1)), stream.state(), false, false);
+        let entry = Entry {
+            id,
+            class: everything_from(0).class,
+            next_revision: worker.revision().next(),
+            link: Link::new(Idle.start().recipient(), shared),
+        };
+        worker.tell_victim_retry(Stalled {
+            victims: vec![(entry, Owed::Nothing)],
+        });
+        settle().await;
+        assert_eq!(test.counts().await, (1, 0, 0));
+        drop(stream);
+        // Its stream does not know of it, so that nothing but the next event tells that it is gone.
+        test.put("a", "1").await;
         test.finish().await;
     });
 }

@@ -1,7 +1,8 @@
 //! The gRPC edge of one worker: every call of every connection on that worker comes in through [`Edge::handle`].
 //!
-//! Calls go to tonic's routes; a watch stream goes round them, because its responses are encoded once for all who get
-//! them. Nothing here outlives its connection.
+//! Calls go to tonic's routes. A watch stream goes round them, because its responses are encoded once for all who get
+//! them; the calls of the KV service go round them to tonic's own server for it, because there are so many. Nothing here
+//! outlives its connection.
 
 mod cluster;
 mod encode;
@@ -28,13 +29,16 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::sync::Arc;
 use tonic::body::Body;
+use tonic::codegen::BoxFuture;
 use tonic::service::{Routes, RoutesBuilder};
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 use tower::Service;
 
-/// The path of the one call that does not go through tonic's routes.
+/// The path of the one call that tonic does not serve.
 const WATCH_PATH: &str = "/etcdserverpb.Watch/Watch";
+/// What the paths of the calls begin with that do not go through tonic's routes.
+const KV_PREFIX: &str = "/etcdserverpb.KV/";
 /// The metadata that names the client's API version.
 const CLIENT_API_VERSION: &str = "client-api-version";
 /// What the content type of every gRPC call begins with.
@@ -87,6 +91,7 @@ pub struct Member {
 /// The gRPC edge of one worker. A clone is the same edge.
 #[derive(Clone, Debug)]
 pub struct Edge<B> {
+    kv: KvServer<kv::KvService<B>>,
     routes: Routes,
     shared: Arc<Shared<B>>,
 }
@@ -98,9 +103,11 @@ struct Shared<B> {
     stop: StopSignal,
 }
 
-/// What [`Edge::handle`] returns: a response that is there at once, or that a route will give.
-pub type EdgeFuture =
-    Either<Ready<Result<Response<Body>, Infallible>>, <Routes as Service<Request<Body>>>::Future>;
+/// What [`Edge::handle`] returns: a response that is there at once, or that the KV service or a route will give.
+pub type EdgeFuture = Either<
+    Ready<Result<Response<Body>, Infallible>>,
+    Either<BoxFuture<Response<Body>, Infallible>, <Routes as Service<Request<Body>>>::Future>,
+>;
 
 impl<B: Backend> Edge<B> {
     /// The edge in front of `backend`. Its watch streams end when `stop` is heard; its health is what `health` reports.
@@ -118,12 +125,12 @@ impl<B: Backend> Edge<B> {
         let health = HealthService::from_health_reporter(health.clone());
         let mut routes = Routes::builder();
         routes
-            .add_service(KvServer::new(kv).max_decoding_message_size(frame_bytes))
             .add_service(ClusterServer::new(cluster).max_decoding_message_size(frame_bytes))
             .add_service(MaintenanceServer::new(maintenance).max_decoding_message_size(frame_bytes))
             .add_service(HealthServer::new(health).max_decoding_message_size(frame_bytes));
         add_reflection(&mut routes);
         Self {
+            kv: KvServer::new(kv).max_decoding_message_size(frame_bytes),
             routes: routes.routes().prepare(),
             shared: Arc::new(Shared {
                 backend,
@@ -153,7 +160,10 @@ impl<B: Backend> Edge<B> {
             );
             return Either::Left(ready(Ok(response)));
         }
-        Either::Right(self.routes.clone().call(request))
+        if request.uri().path().starts_with(KV_PREFIX) {
+            return Either::Right(Either::Left(self.kv.clone().call(request)));
+        }
+        Either::Right(Either::Right(self.routes.clone().call(request)))
     }
 }
 

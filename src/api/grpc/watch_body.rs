@@ -9,6 +9,7 @@ use crate::api::convert;
 use crate::api::pb::etcdserverpb::WatchResponse;
 use crate::api::status;
 use crate::backend::{Batch, Identity, Next, OutboxReader, Room, StreamItem};
+use crate::fault::{self, Fault};
 use crate::model::{Event, Revision, WatchId};
 use bytes::Bytes;
 use http::HeaderMap;
@@ -79,7 +80,9 @@ impl WatchBody {
         while !self.chunks.is_ready() {
             if let Some(train) = self.train.take() {
                 self.put_part(train);
-                continue;
+                if !fault::active(Fault::FragmentsInterleaved) {
+                    continue;
+                }
             }
             let Some(outbox) = &mut self.outbox else {
                 return;
@@ -117,7 +120,11 @@ impl WatchBody {
                 self.put_control(&WatchResponse {
                     created: true,
                     canceled: true,
-                    cancel_reason: status::rejection(reason).into_owned(),
+                    cancel_reason: if fault::active(Fault::RejectedWithoutReason) {
+                        String::new()
+                    } else {
+                        status::rejection(reason).into_owned()
+                    },
                     ..self.head(WatchId::STREAM, revision)
                 });
             }
@@ -137,7 +144,11 @@ impl WatchBody {
                 // As in etcd, the header of this one says no revision.
                 self.put_control(&WatchResponse {
                     canceled: true,
-                    compact_revision: compact_revision.0,
+                    compact_revision: if fault::active(Fault::CompactedWithoutRevision) {
+                        0
+                    } else {
+                        compact_revision.0
+                    },
                     ..self.head(watch_id, Revision(0))
                 });
             }
@@ -150,7 +161,11 @@ impl WatchBody {
         let events = || batch.events().iter().map(AsRef::as_ref);
         let events_bytes =
             whole.map_or_else(|| encode::events_len(events(), with_prev), Bytes::len);
-        let head = self.head(watch_id, batch.last());
+        let head = if fault::active(Fault::EventsHeaderStale) {
+            self.head(watch_id, batch.first())
+        } else {
+            self.head(watch_id, batch.last())
+        };
         let message_bytes = message_len(&head, events_bytes);
         // What no message can carry is cut even where the watch does not allow it.
         let fragment = batch.events().len() > 1
@@ -202,7 +217,8 @@ impl WatchBody {
             count += events.len();
         }
         let (now, later) = left.split_at(count);
-        head.fragment = train.fragment && !later.is_empty();
+        let more = !later.is_empty() || fault::active(Fault::FragmentWithoutEnd);
+        head.fragment = train.fragment && more;
         if let Some(last) = now.last().filter(|_| !train.fragment) {
             head.header = Some(convert::header(self.identity, last.kv.mod_revision));
         }

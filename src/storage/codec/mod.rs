@@ -15,7 +15,7 @@ pub(crate) use block::{Block, BlockBuilder, RECORD_OVERHEAD_BYTES, RecordRef, pi
 pub(crate) use checkpoint::{CheckpointHead, CheckpointReader, CheckpointWriter, Frame};
 pub(crate) use log::{
     LOG_SECTOR_BYTES, LogFileHead, LogPosition, LogRecord, LogRecordRef, decode_changes,
-    decode_settled, encode_settled, log_record,
+    decode_last_block, decode_settled, encode_last_block, encode_settled, log_record,
 };
 pub(crate) use marks::{decode_marks, encode_marks};
 pub(crate) use meta::{CompactionState, decode_compaction, decode_identity};
@@ -40,6 +40,8 @@ pub(crate) const KEY_COMPACTION: &[u8] = b"mcompaction";
 /// The key of the record that says which generation of the commit log is in the engine; it lies behind all of the
 /// store's own.
 pub(crate) const KEY_SETTLED: &[u8] = b"\xffsettled";
+/// The record of the last block that lies in the engine.
+pub(crate) const KEY_LAST_BLOCK: &[u8] = b"\xfflast";
 
 /// Where one change of one key stands in the order of all changes.
 #[derive(

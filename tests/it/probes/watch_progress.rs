@@ -73,7 +73,7 @@ pub(super) async fn p25_progress_waits_for_watches_that_are_behind(peer: &Peer) 
     history.put(&client, "b/1", "1").await;
     log.extend(stream.read_through(|| Some(history.last())).await);
     let replay = history.replay();
-    let mut validator = Validator::new(peer.kind(), &replay, [(1, late), (2, live)]);
+    let mut validator = Validator::new(peer.kind(), &replay, [(2, live), (1, late)]);
     validator
         .check_all(&log)
         .expect("progress after the events");

@@ -3,16 +3,17 @@
 //! It is made from answers to writes alone, never from what a watch said, so that watches can be held against it.
 
 use super::client::Client;
-use super::mvccpb::event::EventType;
-use super::mvccpb::{Event, KeyValue};
-use super::pb::request_op::Request;
+use super::convert;
+use super::mvccpb::Event;
+use super::pb::request_op::Request as Op;
 use super::pb::{RequestOp, TxnRequest};
 use super::requests::all_of;
+use crate::validator::history_of;
+use crate::validator::record::{Answer, Line, Outcome, Range, Request};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
-use vigil::model::KeyRange;
 
 /// How many puts are on their way at once when many are asked for.
 const WRITERS: usize = 64;
@@ -107,9 +108,14 @@ impl History {
     /// Compacts and notes it. A compaction that came too late is no error.
     pub(crate) async fn compact(&self, client: &Client, revision: i64) {
         if client.compact(revision).await.is_ok() {
-            let mut inner = self.inner.lock().expect("nobody panics while recording");
-            inner.compactions.push(revision);
+            self.note_compaction(revision);
         }
+    }
+
+    /// Notes a compaction that was carried out.
+    pub(crate) fn note_compaction(&self, revision: i64) {
+        let mut inner = self.inner.lock().expect("nobody panics while recording");
+        inner.compactions.push(revision);
     }
 
     /// The last revision below which everything was acknowledged.
@@ -137,17 +143,33 @@ impl History {
     /// All events there have been, as a watch of everything with previous values would tell them.
     pub(crate) fn replay(&self) -> Replay {
         let inner = self.inner.lock().expect("nobody panics while recording");
-        let mut live: BTreeMap<Bytes, KeyValue> = BTreeMap::new();
-        let mut events = Vec::new();
+        let mut lines = Vec::new();
+        let mut call = |request: Request, revision: i64, answer: Answer| {
+            let call = lines.len() as u64;
+            lines.push(Line::Call { call, request });
+            let outcome = Outcome::Done { revision, answer };
+            lines.push(Line::Return { call, outcome });
+        };
+        for revision in inner.compactions.iter().copied() {
+            call(Request::Compact { revision }, revision, Answer::Compact);
+        }
         for (expected, (revision, changes)) in (2..).zip(&inner.changes) {
             assert_eq!(*revision, expected, "the history has no hole");
-            for change in changes {
-                events.extend(apply(&mut live, change, *revision));
-            }
+            let txn = Request::Txn {
+                compares: Vec::new(),
+                success: changes.iter().map(request_of).collect(),
+                failure: Vec::new(),
+            };
+            // Only that it changed something counts here; what it answered was not noted.
+            call(txn, *revision, Answer::Put { prev_kv: None });
         }
+        let history = history_of(&lines).without_lines();
+        let places = 0..history.place_of(history.last() + 1);
+        let events = places.filter_map(|place| history.at(place));
         Replay {
-            events,
+            events: events.map(convert::to_event).collect(),
             compactions: inner.compactions.clone(),
+            history,
         }
     }
 }
@@ -159,65 +181,38 @@ pub(crate) struct Replay {
     pub(crate) events: Vec<Event>,
     /// Every revision that was compacted at.
     pub(crate) compactions: Vec<i64>,
+    /// The same for the validator.
+    pub(crate) history: crate::validator::history::History,
+}
+
+fn request_of(change: &Change) -> Request {
+    match change.clone() {
+        Change::Put { key, value } => Request::Put {
+            key,
+            value,
+            lease: 0,
+            prev_kv: false,
+        },
+        Change::Delete { key, range_end } => Request::Delete {
+            range: Range {
+                key,
+                end: range_end,
+            },
+            prev_kv: false,
+        },
+    }
 }
 
 fn change_of(op: &RequestOp) -> Change {
     match op.request.clone().expect("an operation") {
-        Request::RequestPut(put) => Change::Put {
+        Op::RequestPut(put) => Change::Put {
             key: put.key,
             value: put.value,
         },
-        Request::RequestDeleteRange(delete) => Change::Delete {
+        Op::RequestDeleteRange(delete) => Change::Delete {
             key: delete.key,
             range_end: delete.range_end,
         },
         other => panic!("a recorded transaction writes only: {other:?}"),
-    }
-}
-
-fn apply(live: &mut BTreeMap<Bytes, KeyValue>, change: &Change, revision: i64) -> Vec<Event> {
-    match change {
-        Change::Put { key, value } => {
-            let prev_kv = live.get(key).cloned();
-            let kv = KeyValue {
-                key: key.clone(),
-                create_revision: prev_kv
-                    .as_ref()
-                    .map_or(revision, |prev| prev.create_revision),
-                mod_revision: revision,
-                version: prev_kv.as_ref().map_or(1, |prev| prev.version + 1),
-                value: value.clone(),
-                lease: 0,
-            };
-            live.insert(key.clone(), kv.clone());
-            vec![event(EventType::Put, kv, prev_kv)]
-        }
-        Change::Delete { key, range_end } => {
-            let range = KeyRange::from_wire(key.clone(), range_end.clone());
-            let gone: Vec<Bytes> = live
-                .keys()
-                .filter(|key| range.contains(key))
-                .cloned()
-                .collect();
-            gone.into_iter()
-                .map(|key| {
-                    let prev_kv = live.remove(&key);
-                    let kv = KeyValue {
-                        key,
-                        mod_revision: revision,
-                        ..KeyValue::default()
-                    };
-                    event(EventType::Delete, kv, prev_kv)
-                })
-                .collect()
-        }
-    }
-}
-
-fn event(kind: EventType, kv: KeyValue, prev_kv: Option<KeyValue>) -> Event {
-    Event {
-        r#type: kind.into(),
-        kv: Some(kv),
-        prev_kv,
     }
 }

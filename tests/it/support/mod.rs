@@ -3,9 +3,11 @@
 //! It talks to a server over its sockets and signals only; it never looks inside one.
 
 pub(crate) mod client;
+pub(crate) mod convert;
 pub(crate) mod history;
 pub(crate) mod peer;
 pub(crate) mod process;
+pub(crate) mod recorder;
 pub(crate) mod requests;
 pub(crate) mod stream;
 pub(crate) mod tool;
@@ -16,6 +18,7 @@ pub(crate) mod wait;
 pub(crate) use client::Client;
 pub(crate) use history::{Change, History};
 pub(crate) use peer::{Peer, PeerKind, Setup};
+pub(crate) use recorder::Recorder;
 pub(crate) use stream::WatchStream;
 pub(crate) use validator::Validator;
 pub(crate) use wait::{eventually, within};

@@ -58,6 +58,11 @@ impl Process {
         assert!(told.is_ok_and(|status| status.success()), "SIGTERM is sent");
     }
 
+    /// The system's number of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What the process wrote to its standard output.
     pub(crate) fn stdout(&self) -> String {
         fs::read_to_string(&self.out).unwrap_or_default()

@@ -1,0 +1,85 @@
+//! What the engine's files have to look like before it may open them: it takes some damage for another truth.
+//!
+//! The engine only warns of settings whose checksum is wrong, makes an empty store of data that is gone, and does not say
+//! which file it could not read. This never changes a file and never looks into the data itself.
+
+use super::StorageError;
+use super::directory::directory;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+/// The engine's log and pages.
+pub(super) const DATA_FILE: &str = "db";
+/// Its settings.
+pub(super) const SETTINGS_FILE: &str = "conf";
+/// Its snapshots: where each page lay when it was last opened.
+pub(super) const SNAPSHOT_PREFIX: &str = "snap.";
+/// The end of a snapshot's name while it is written.
+pub(super) const SNAPSHOT_UNFINISHED: &str = ".generating";
+/// A snapshot ends with its length and its CRC-32.
+const SNAPSHOT_TAIL_BYTES: usize = 12;
+const WHAT: &str = "engine file";
+
+/// Looks at all of them. `segment_bytes` is what the settings have to say.
+pub(super) fn check(dir: &Path, segment_bytes: usize) -> Result<(), StorageError> {
+    let has_data = fs::metadata(dir.join(DATA_FILE)).is_ok_and(|data| data.len() > 0);
+    if has_data {
+        check_settings(&dir.join(SETTINGS_FILE), segment_bytes)?;
+    }
+    for entry in fs::read_dir(dir).map_err(|error| directory(dir, &error))? {
+        let entry = entry.map_err(|error| directory(dir, &error))?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if !name.starts_with(SNAPSHOT_PREFIX) || name.ends_with(SNAPSHOT_UNFINISHED) {
+            continue;
+        }
+        if !has_data {
+            let reason = "it is missing or empty, and there is a snapshot of it";
+            return Err(damaged(&dir.join(DATA_FILE), reason));
+        }
+        check_snapshot(&entry.path())?;
+    }
+    Ok(())
+}
+
+/// They are the same for every store of this version.
+fn check_settings(path: &Path, segment_bytes: usize) -> Result<(), StorageError> {
+    let text = format!("segment_size: {segment_bytes}\nuse_compression: false\nversion: 0.34\n");
+    let mut expected = text.into_bytes();
+    let crc = crc32fast::hash(&expected);
+    // The engine's own bytes, which are the machine's: it runs where the least significant comes first, or nowhere.
+    expected.extend(crc.to_be_bytes().iter().rev());
+    match fs::read(path) {
+        Ok(found) if found == expected => Ok(()),
+        // The engine writes them anew.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Ok(_) => Err(damaged(
+            path,
+            "it is not what was written; all stores have the same, and if this file is removed it is made anew",
+        )),
+        Err(error) => Err(directory(path, &error)),
+    }
+}
+
+fn check_snapshot(path: &Path) -> Result<(), StorageError> {
+    let found = fs::read(path).map_err(|error| directory(path, &error))?;
+    let body = found
+        .len()
+        .checked_sub(SNAPSHOT_TAIL_BYTES)
+        .and_then(|end| found.split_at_checked(end));
+    let is_right = body.is_some_and(|(body, tail)| {
+        let crc = crc32fast::hash(body).to_be_bytes();
+        tail.iter().rev().take(crc.len()).eq(crc.iter())
+    });
+    if is_right {
+        Ok(())
+    } else {
+        Err(damaged(path, "its checksum is wrong"))
+    }
+}
+
+/// An error that names the file.
+pub(super) fn damaged(path: &Path, reason: &str) -> StorageError {
+    StorageError::corrupt(WHAT, path.display().to_string(), reason)
+}

@@ -1,0 +1,221 @@
+//! A child that writes: puts, deletes, transactions, compactions, closings and openings, all by the dice of one seed.
+//!
+//! It knows beforehand what each revision will hold, notes it before it asks, and notes what was acknowledged. Values follow
+//! from their revision and place, so that a note need not hold them.
+
+use super::Dice;
+use super::trace::{Note, Notes};
+use bytes::Bytes;
+use std::collections::BTreeSet;
+use std::path::Path;
+use vigil::model::{DeleteRange, KeyRange, Op, Put, Revision, Txn, Write};
+use vigil::storage::{CompactionStep, ReadView, Readers, StorageLimits, Writer, open};
+
+const KEYS: u64 = 300;
+
+/// What a child does.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Load {
+    pub seed: u64,
+    /// After how many bytes of keys and values it ends.
+    pub bytes: u64,
+    /// Closes and opens after about so many groups.
+    pub groups_per_opening: u64,
+}
+
+/// The value of a change.
+pub(super) fn value(revision: i64, sub: usize, bytes: usize) -> Bytes {
+    let mut dice = Dice(revision.unsigned_abs() << 20 | sub as u64);
+    let mut value = Vec::with_capacity(bytes + 8);
+    while value.len() < bytes {
+        value.extend(dice.next().to_le_bytes());
+    }
+    value.truncate(bytes);
+    value.into()
+}
+
+/// Small limits, so that everything that happens now and then happens all the time.
+pub(super) fn limits(seed: u64) -> StorageLimits {
+    let mut dice = Dice(seed);
+    StorageLimits {
+        log_bytes_max: [64 << 10, 256 << 10, 1 << 20, 4 << 20][dice.below(4) as usize],
+        batch_bytes_max: 256 << 10,
+        page_cache_bytes_max: [4 << 20, 64 << 20][dice.below(2) as usize],
+        value_cache_bytes_max: 1 << 20,
+        checkpoint_revisions: 400,
+        compaction_keys_per_step: 64,
+        ..StorageLimits::default()
+    }
+}
+
+type Events = Vec<(String, Option<usize>)>;
+
+struct Child {
+    notes: Notes,
+    dice: Dice,
+    live: BTreeSet<String>,
+    /// The last revision that was asked for.
+    revision: i64,
+    compacted: i64,
+    bytes: u64,
+}
+
+/// Runs the load on `dir`, and goes on with what lies there.
+pub(super) fn run(load: Load, dir: &Path, trace: &Path) {
+    let mut child = Child {
+        notes: Notes::open(trace),
+        dice: Dice(load.seed),
+        live: BTreeSet::new(),
+        revision: 0,
+        compacted: 0,
+        bytes: 0,
+    };
+    while child.bytes < load.bytes {
+        let limits = limits(load.seed);
+        let (writer, view) = open(dir, limits, Readers::Threads(1)).expect("it opens");
+        child.take_up(&view);
+        let groups = load.groups_per_opening / 2 + child.dice.below(load.groups_per_opening);
+        child.write_groups(writer, groups, load.bytes);
+    }
+}
+
+impl Child {
+    /// Begins where the store is.
+    fn take_up(&mut self, view: &ReadView) {
+        self.revision = view.revision().0;
+        self.compacted = view.compact_revision().0.max(0);
+        self.live = super::check::range(view, 0)
+            .into_iter()
+            .map(|kv| String::from_utf8(kv.key.to_vec()).expect("a key of ours"))
+            .collect();
+    }
+
+    fn write_groups(&mut self, mut writer: Writer, groups: u64, bytes: u64) {
+        for _ in 0..groups {
+            if self.bytes >= bytes {
+                break;
+            }
+            for _ in 0..=self.dice.below(6) {
+                self.apply_one(&mut writer);
+            }
+            let commits = writer.commit().expect("a commit");
+            if let Some(last) = commits.last() {
+                assert_eq!(last.revision.0, self.revision, "as it was reckoned");
+                self.acknowledge();
+            }
+            self.compact_some(&mut writer);
+        }
+        // The last closing is in good order, and half of the others; the rest leave everything to the next opening.
+        if self.bytes >= bytes || self.dice.percent(50) {
+            writer.close().expect("a closing");
+        }
+    }
+
+    fn acknowledge(&mut self) {
+        let revision = self.revision;
+        self.notes.add(&Note::Acknowledged { revision });
+    }
+
+    fn compact_some(&mut self, writer: &mut Writer) {
+        if self.dice.percent(4) {
+            let span = self.revision - self.compacted;
+            let back = self.dice.below(span.unsigned_abs().min(400));
+            let revision = self.revision - i64::try_from(back).expect("small");
+            if revision > self.compacted {
+                self.notes.add(&Note::CompactionAsked { revision });
+                writer.compact(Revision(revision)).expect("a compaction");
+                self.notes.add(&Note::CompactionAcknowledged { revision });
+                self.compacted = revision;
+            }
+        }
+        while self.dice.percent(60)
+            && writer.compaction_step().expect("a step") != CompactionStep::Idle
+        {}
+    }
+
+    fn apply_one(&mut self, writer: &mut Writer) {
+        let (write, events) = self.some_write();
+        if !events.is_empty() {
+            self.revision += 1;
+            let revision = self.revision;
+            for (key, value) in &events {
+                self.bytes += (key.len() + value.unwrap_or_default()) as u64;
+                match value {
+                    Some(_) => self.live.insert(key.clone()),
+                    None => self.live.remove(key),
+                };
+            }
+            self.notes.add(&Note::Asked { revision, events });
+        }
+        let answer = writer.apply(&write, false).expect("an answer");
+        assert_eq!(answer.revision.0, self.revision, "as it was reckoned");
+    }
+
+    fn some_write(&mut self) -> (Write, Events) {
+        let next = self.revision + 1;
+        match self.dice.below(100) {
+            0..15 => {
+                let (from, until) = (self.key(), self.key());
+                let gone = self
+                    .live
+                    .range(from.clone()..from.clone().max(until.clone()));
+                // A range whose end is before its start is empty.
+                let events = gone.map(|key| (key.clone(), None)).collect();
+                let range = KeyRange::from_wire(from.clone().into(), until.max(from).into());
+                let prev_kv = false;
+                let write = Write::Delete(DeleteRange { range, prev_kv });
+                (write, events)
+            }
+            15..40 => {
+                let most = if self.dice.percent(5) { 60 } else { 6 };
+                let count = 1 + self.dice.below(most);
+                let keys: BTreeSet<String> = (0..count).map(|_| self.key()).collect();
+                let mut events = Vec::new();
+                let mut success = Vec::new();
+                for key in keys {
+                    if self.live.contains(&key) && self.dice.percent(30) {
+                        let range = KeyRange::single(key.clone());
+                        let prev_kv = false;
+                        success.push(Op::Delete(DeleteRange { range, prev_kv }));
+                        events.push((key, None));
+                    } else {
+                        let bytes = self.value_bytes();
+                        success.push(Op::Put(put(&key, next, events.len(), bytes)));
+                        events.push((key, Some(bytes)));
+                    }
+                }
+                let txn = Txn {
+                    success,
+                    ..Txn::default()
+                };
+                (Write::Txn(txn), events)
+            }
+            _ => {
+                let (key, bytes) = (self.key(), self.value_bytes());
+                let write = Write::Put(put(&key, next, 0, bytes));
+                (write, vec![(key, Some(bytes))])
+            }
+        }
+    }
+
+    fn key(&mut self) -> String {
+        format!("k{:04}", self.dice.below(KEYS))
+    }
+
+    fn value_bytes(&mut self) -> usize {
+        let most = match self.dice.below(100) {
+            0..70 => 1 << 10,
+            70..97 => 24 << 10,
+            _ => 300 << 10,
+        };
+        self.dice.below(most) as usize
+    }
+}
+
+fn put(key: &str, revision: i64, sub: usize, bytes: usize) -> Put {
+    Put {
+        key: key.to_owned().into(),
+        value: value(revision, sub, bytes),
+        ..Put::default()
+    }
+}

@@ -1,0 +1,191 @@
+//! Faults of the KV service, each alone.
+
+use super::script::{Script, delete, done, kv, of_put, of_range, put, read};
+use super::validator::answers::single;
+use super::validator::record::{
+    Answer, Compare, Line, OpAnswer, Outcome, Relation, Request, Server, Target,
+};
+use super::validator::verdict::Property;
+
+fn state_at_7() -> Answer {
+    of_range(vec![
+        kv("a", "6", (6, 7, 2)),
+        kv("b", "2", (3, 3, 1)),
+        kv("c", "3", (4, 4, 1)),
+        kv("d", "4", (4, 4, 1)),
+    ])
+}
+
+fn state_at_2() -> Answer {
+    of_range(vec![kv("a", "1", (2, 2, 1))])
+}
+
+fn with(request: Request, outcome: Outcome) -> Script {
+    let mut script = Script::written();
+    script.call(request, outcome);
+    script
+}
+
+fn unknown() -> Outcome {
+    Outcome::Unknown {
+        why: "the connection broke".to_owned(),
+    }
+}
+
+#[test]
+fn reads_of_now_and_of_the_past_pass() {
+    let mut script = with(read(0), done(7, state_at_7()));
+    script.call(read(2), done(7, state_at_2()));
+    script.call(read(8), Outcome::Future);
+    let count = Request::Range {
+        range: super::script::everything(),
+        revision: 0,
+        limit: 1,
+        keys_only: false,
+        count_only: true,
+    };
+    let counted = Answer::Range {
+        kvs: Vec::new(),
+        more: false,
+        count: 4,
+    };
+    script.call(count, done(7, counted));
+    script.passes();
+    let mut script = script.compacted(3);
+    script.call(read(2), Outcome::Compacted);
+    script.passes();
+}
+
+#[test]
+fn an_answer_that_does_not_fit_is_found() {
+    with(read(0), done(7, state_at_2())).breaks(Property::Sequential, "it is Range");
+    with(read(2), done(7, state_at_7())).breaks(Property::Sequential, "it is Range");
+    with(delete("x"), done(8, of_deleted(1))).breaks(Property::Sequential, "it is Delete");
+    with(delete("b"), done(7, of_deleted(0))).breaks(Property::Sequential, "it is Delete");
+    with(delete("b"), done(8, of_deleted(1))).passes();
+}
+
+fn of_deleted(deleted: i64) -> Answer {
+    let prev_kvs = Vec::new();
+    Answer::Delete { deleted, prev_kvs }
+}
+
+#[test]
+fn a_revision_that_is_given_twice_or_to_nobody_is_found() {
+    let mut script = Script::new(Server::Vigil);
+    let (one, other) = (script.begin(put("a", "1")), script.begin(put("b", "2")));
+    script.end(one, done(2, of_put()));
+    let mut twice = script.clone();
+    twice.end(other, done(2, of_put()));
+    twice.breaks(Property::Sequential, "given to two requests");
+    script.end(other, done(3, of_put()));
+    script.passes();
+    script.begin(put("a", "3"));
+    let mut nobody = script.clone();
+    nobody.call(put("c", "3"), done(5, of_put()));
+    nobody.passes();
+    nobody.call(delete("x"), done(6, of_deleted(0)));
+    nobody.breaks(Property::Sequential, "revision 6 was made by nobody");
+}
+
+#[test]
+fn a_revision_below_one_that_was_seen_is_found() {
+    with(read(0), done(6, of_range(vec![]))).breaks(Property::Sequential, "7 was seen");
+    let seen = with(read(7), Outcome::Future);
+    seen.breaks(Property::Sequential, "in the future, and was seen");
+    let mut fresh = Script::new(Server::Vigil);
+    fresh.call(put("a", "1"), done(1, of_put()));
+    fresh.breaks(Property::Sequential, "1 was seen before the request");
+    // What overlaps may come in any order.
+    let mut script = Script::new(Server::Vigil);
+    let early = script.begin(read(0));
+    script.call(put("a", "1"), done(2, of_put()));
+    script.end(early, done(1, of_range(Vec::new())));
+    script.passes();
+}
+
+#[test]
+fn an_acknowledged_write_that_a_restart_lost_is_found() {
+    let script = Script::written().line(Line::Restart);
+    let mut kept = script.clone();
+    kept.call(read(0), done(7, state_at_7()));
+    kept.passes();
+    let mut lost = script;
+    lost.call(read(2), done(2, state_at_2()));
+    lost.breaks(Property::Durable, "before the restart");
+}
+
+#[test]
+fn compactions_that_do_not_fit_are_found() {
+    with(read(2), Outcome::Compacted).breaks(Property::Sequential, "nobody has compacted 2");
+    let mut script = Script::written().compacted(3);
+    script.call(Request::Compact { revision: 3 }, Outcome::Compacted);
+    script.call(
+        read(3),
+        done(
+            7,
+            of_range(vec![kv("a", "1", (2, 2, 1)), kv("b", "2", (3, 3, 1))]),
+        ),
+    );
+    script.passes();
+    script.call(read(2), done(7, state_at_2()));
+    script.breaks(Property::Sequential, "it is compacted");
+}
+
+#[test]
+fn an_unknown_write_is_allowed_either_way() {
+    let mut script = Script::written();
+    script.call(put("x", "1"), unknown());
+    script.call(put("x", "2"), unknown());
+    let mut without = script.clone();
+    without.call(read(0), done(7, state_at_7()));
+    without.passes();
+    // Which of the two it was shows only in what is read later.
+    script.call(put("y", "1"), done(9, of_put()));
+    for value in ["1", "2"] {
+        let mut with = script.clone();
+        let x = of_range(vec![kv("x", value, (8, 8, 1))]);
+        let one = Request::Range {
+            range: single("x"),
+            revision: 0,
+            limit: 0,
+            keys_only: false,
+            count_only: false,
+        };
+        with.call(one, done(9, x));
+        with.passes();
+    }
+    script.call(read(0), done(9, state_at_7()));
+    script.breaks(Property::Sequential, "it is Range");
+}
+
+#[test]
+fn conditions_and_the_answers_of_operations_are_checked() {
+    let txn = |version: i64| Request::Txn {
+        compares: vec![Compare {
+            range: single("a"),
+            relation: Relation::Equal,
+            target: Target::Version(version),
+        }],
+        success: vec![read(0), put("a", "7"), delete("b")],
+        failure: vec![read(2)],
+    };
+    let op = |revision: i64, answer: Answer| OpAnswer { revision, answer };
+    let succeeded = |first: i64| Answer::Txn {
+        succeeded: true,
+        responses: vec![
+            op(first, state_at_7()),
+            op(8, of_put()),
+            op(8, of_deleted(1)),
+        ],
+    };
+    let failed = || Answer::Txn {
+        succeeded: false,
+        responses: vec![op(7, state_at_2())],
+    };
+    with(txn(2), done(8, succeeded(7))).passes();
+    with(txn(3), done(7, failed())).passes();
+    with(txn(3), done(8, succeeded(7))).breaks(Property::Sequential, "it is Txn");
+    with(txn(2), done(7, failed())).breaks(Property::Sequential, "it is Txn");
+    with(txn(2), done(8, succeeded(8))).breaks(Property::Sequential, "it is Txn");
+}

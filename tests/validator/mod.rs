@@ -1,0 +1,100 @@
+//! Decides from a record of what clients saw, and from nothing else, whether a server kept its promises.
+//!
+//! It knows the protocol and no code of any server: its own types, its own replay, its own idea of a range. It is one
+//! library for the simulation, for the integration tests and for records in files, and never waits or asks for anything.
+#![allow(dead_code, reason = "each of its users needs a part of it")]
+
+pub(crate) mod answers;
+mod calls;
+pub(crate) mod history;
+mod keys;
+mod real_time;
+pub(crate) mod record;
+mod sequence;
+mod text;
+pub(crate) mod verdict;
+pub(crate) mod watch;
+
+use calls::Calls;
+use record::{Line, Server};
+use sequence::Replay;
+use std::collections::BTreeMap;
+use verdict::{Property, Verdict};
+use watch::StreamCheck;
+
+/// How many histories that fit all answers are held against the watches, when the first does not fit them.
+const ATTEMPTS_MAX: usize = 1000;
+
+/// Judges a whole record, which begins with an empty store.
+pub(crate) fn judge(lines: &[Line]) -> Verdict {
+    let mut verdict = Verdict::default();
+    let server = if let Some(Line::Begin { server }) = lines.first() {
+        *server
+    } else {
+        let what = "a record begins with `begin`".to_owned();
+        verdict.fault(Property::Protocol, 0, what);
+        Server::Vigil
+    };
+    let calls = Calls::of(lines, &mut verdict);
+    let floors = real_time::check(lines, &calls, &mut verdict);
+    let mut replay = Replay::new(&calls, &floors);
+    let mut best: Option<Verdict> = None;
+    for _ in 0..ATTEMPTS_MAX {
+        let mut attempt = verdict.clone();
+        replay.run(&mut attempt);
+        watches(server, lines, &replay.history, &mut attempt);
+        let faults = attempt.faults.len();
+        if best.as_ref().is_none_or(|best| faults < best.faults.len()) {
+            best = Some(attempt);
+        }
+        // Watches may know better which request it was whose outcome nobody knows.
+        if faults == 0 || !replay.take_back() {
+            break;
+        }
+    }
+    best.unwrap_or(verdict)
+}
+
+/// The history that the requests of a record have made.
+pub(crate) fn history_of(lines: &[Line]) -> history::History {
+    let mut verdict = Verdict::default();
+    let calls = Calls::of(lines, &mut verdict);
+    let floors = real_time::check(lines, &calls, &mut verdict);
+    let mut replay = Replay::new(&calls, &floors);
+    replay.run(&mut verdict);
+    replay.history
+}
+
+/// Holds every stream against the history.
+fn watches(server: Server, lines: &[Line], history: &history::History, verdict: &mut Verdict) {
+    let mut streams: BTreeMap<u64, StreamCheck<'_>> = BTreeMap::new();
+    let new = || StreamCheck::new(server, history);
+    for (at, line) in lines.iter().enumerate() {
+        match line {
+            Line::Ask { stream, ask } => streams.entry(*stream).or_insert_with(new).asked(ask),
+            Line::Told { stream, response } => {
+                let stream = streams.entry(*stream).or_insert_with(new);
+                stream.told(at, response, verdict);
+            }
+            Line::Ended { stream } => {
+                if let Some(stream) = streams.remove(stream) {
+                    stream.finish(verdict);
+                }
+            }
+            Line::Restart => {
+                for stream in std::mem::take(&mut streams).into_values() {
+                    stream.finish(verdict);
+                }
+            }
+            Line::Quiet => {
+                for stream in streams.values_mut() {
+                    stream.complete(at, history.last(), verdict);
+                }
+            }
+            Line::Begin { .. } | Line::Call { .. } | Line::Return { .. } => {}
+        }
+    }
+    for stream in streams.into_values() {
+        stream.finish(verdict);
+    }
+}
