@@ -4,6 +4,7 @@
 //! good: `config` does that for the server, and each verb for itself.
 
 use crate::actors::EngineLimits;
+use crate::bench::BenchArgs;
 use crate::server::ServerLimits;
 use crate::storage::StorageLimits;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -25,6 +26,8 @@ pub enum Command {
     /// Serve a data directory over the etcd v3 API.
     #[command(next_line_help = true)]
     Serve(ServeArgs),
+    /// Put a load on a server and print what it did as one JSON object.
+    Bench(BenchArgs),
     /// Talk to a server.
     #[command(flatten)]
     Verb(Verb),

@@ -240,7 +240,7 @@ mod tests {
             .command
         {
             Command::Serve(args) => Config::try_from(args).map_err(|error| error.to_string()),
-            Command::Verb(_) => Err("not serve".to_owned()),
+            _ => Err("not serve".to_owned()),
         }
     }
 

@@ -64,6 +64,8 @@ pub mod api;
 
 pub mod server;
 
+pub mod bench;
+
 pub mod cli;
 
 pub mod config;

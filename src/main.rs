@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use vigil::cli::{Cli, Command};
 use vigil::config::Config;
-use vigil::{server, verbs};
+use vigil::{bench, server, verbs};
 
 /// Watchers are many small pieces that come and go with every event; `docs/performance.md` has what this is worth.
 #[cfg(feature = "jemalloc")]
@@ -21,6 +21,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => Config::try_from(args).map_err(Into::into).and_then(serve),
+        Command::Bench(args) => bench::run(&args, io::stdout()).map_err(Into::into),
         Command::Verb(verb) => System::new()
             .block_on(verbs::run(verb, io::stdin(), io::stdout()))
             .map_err(Into::into),

@@ -32,7 +32,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("backend", &["model", "actors"]),
     ("relay", &["model", "actors", "backend"]),
     ("api", &["model", "backend"]),
-    ("cli", &["storage", "actors", "server"]),
+    ("bench", &["api"]),
+    ("cli", &["storage", "actors", "server", "bench"]),
     ("config", &["storage", "watch", "actors", "server", "cli"]),
     ("verbs", &["model", "api", "cli"]),
 ];

@@ -19,7 +19,7 @@ fn verb(line: &[&str]) -> Verb {
         .command
     {
         Command::Verb(verb) => verb,
-        Command::Serve(_) => panic!("not a verb"),
+        _ => panic!("not a verb"),
     }
 }
 

@@ -10,6 +10,7 @@
     reason = "a test fails by panicking, and says on stderr what it measured"
 )]
 
+mod bench;
 mod bugs;
 mod clients;
 mod crash;

@@ -1,0 +1,179 @@
+//! Requests in a closed loop: each client asks, waits for the answer, and asks again.
+
+use super::BenchError;
+use super::args::{ClientsArgs, Common, RangeLoad};
+use super::clock::now_ns;
+use super::fill::{fill, key, put as put_one};
+use super::process::{Process, Watch};
+use super::progress::Bar;
+use super::report::{Latencies, Report};
+use super::threads::{on_threads, share};
+use super::wire::Connection;
+use crate::api::pb::etcdserverpb::{RangeRequest, RangeResponse};
+use prost::Message;
+use serde_json::{Value, json};
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Barrier;
+
+const RANGE: &str = "/etcdserverpb.KV/Range";
+/// What goes by before anything is counted.
+const WARMING: Duration = Duration::from_secs(1);
+
+/// Puts to keys in no order.
+pub(super) fn put(common: &Common, load: &ClientsArgs) -> Result<Value, BenchError> {
+    let operation = |connection: Connection, turn: u64| async move {
+        let key = key(turn as usize % common.keys);
+        put_one(&connection, key, common.value_bytes)
+            .await
+            .map(drop)
+    };
+    let mut report = Report::new("put", &common.endpoint);
+    report.merge(closed_loop(common, load, "put", operation)?);
+    report.set("value_bytes", common.value_bytes);
+    Ok(report.finish())
+}
+
+/// Reads of keys that are there.
+pub(super) fn range(common: &Common, load: &RangeLoad) -> Result<Value, BenchError> {
+    fill(common, common.keys as u64)?;
+    let wanted = load.keys_per_answer.min(common.keys);
+    let operation = |connection: Connection, turn: u64| async move {
+        let first = turn as usize % (common.keys - wanted + 1);
+        read(&connection, first, wanted).await
+    };
+    let mut report = Report::new("range", &common.endpoint);
+    report.merge(closed_loop(common, &load.clients, "range", operation)?);
+    report.set("keys_per_answer", wanted);
+    report.set("value_bytes", common.value_bytes);
+    Ok(report.finish())
+}
+
+/// Reads neighbouring keys, and counts them.
+pub(super) async fn read(
+    connection: &Connection,
+    first: usize,
+    wanted: usize,
+) -> Result<(), BenchError> {
+    let range_end = match wanted {
+        1 => bytes::Bytes::new(),
+        wanted => key(first + wanted).into(),
+    };
+    let request = RangeRequest {
+        key: key(first).into(),
+        range_end,
+        ..RangeRequest::default()
+    };
+    let answer = connection.unary(RANGE, &request).await?;
+    let answer = RangeResponse::decode(answer)
+        .map_err(|_| BenchError::wrong("a range's answer cannot be read"))?;
+    if answer.kvs.len() != wanted {
+        let what = format!("{} keys of {wanted} were answered", answer.kvs.len());
+        return Err(BenchError::wrong(what));
+    }
+    Ok(())
+}
+
+/// Runs an operation from every client until the time, or the number of operations, is reached.
+pub(super) fn closed_loop<F, Fut>(
+    common: &Common,
+    load: &ClientsArgs,
+    name: &'static str,
+    operation: F,
+) -> Result<Value, BenchError>
+where
+    F: Fn(Connection, u64) -> Fut + Sync,
+    Fut: Future<Output = Result<(), BenchError>>,
+{
+    let threads = common.threads.min(load.clients);
+    let process = Process::find(common.server_pid, &common.endpoint);
+    let barrier = Barrier::new(threads);
+    let done = Arc::new(AtomicU64::new(0));
+    let watch = Mutex::new(None);
+    let all = Mutex::new(Latencies::default());
+    let total = load.total;
+    let bar_total = if total > 0 { total } else { u64::MAX };
+    let _bar = Bar::follow(name, &done, bar_total);
+    let (barrier, done, watch, all, operation) = (&barrier, &done, &watch, &all, &operation);
+    let begun: Vec<Instant> = on_threads(threads, |thread| async move {
+        let mut connections = Vec::new();
+        for _ in share(load.connections.max(threads), threads, thread) {
+            connections.push(Connection::open(&common.endpoint).await?);
+        }
+        barrier.wait().await;
+        let warm = if total > 0 { Duration::ZERO } else { WARMING };
+        let begin = Instant::now() + warm;
+        let end = begin + Duration::from_secs(common.seconds);
+        let clients = share(load.clients, threads, thread).zip(connections.iter().cycle());
+        let clients = clients.map(|(client, connection)| async move {
+            let mut latencies = Latencies::default();
+            let mut chance = Chance::new(client as u64);
+            loop {
+                let now = Instant::now();
+                let ended = match total {
+                    0 => now >= end,
+                    total => done.load(Ordering::Relaxed) >= total,
+                };
+                if ended {
+                    return Ok(latencies);
+                }
+                let begun_ns = now_ns();
+                operation(connection.clone(), chance.next()).await?;
+                if now >= begin {
+                    latencies.record_ns(now_ns() - begun_ns);
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        let started = async {
+            tokio::time::sleep_until(begin.into()).await;
+            if thread == 0 {
+                *watch.lock().unwrap_or_else(PoisonError::into_inner) = Some(Watch::start(process));
+            }
+            Ok::<_, BenchError>(())
+        };
+        let clients = futures_util::future::try_join_all(clients);
+        let (latencies, ()) = futures_util::future::try_join(clients, started).await?;
+        let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+        for latencies in &latencies {
+            all.add(latencies);
+        }
+        Ok(begin)
+    })?;
+    let elapsed = begun.first().map_or(Duration::ZERO, Instant::elapsed);
+    let count = done.load(Ordering::Relaxed);
+    let mut report = Report::new(name, &common.endpoint);
+    report.rate(count, elapsed);
+    report.set("clients", load.clients);
+    report.set("connections", load.connections);
+    report.set("threads", threads);
+    let latencies = all.lock().unwrap_or_else(PoisonError::into_inner);
+    report.merge(json!({ "latency_ms": latencies.report() }));
+    if let Some(watch) = watch.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        report.merge(watch.report(count));
+    }
+    Ok(report.finish())
+}
+
+/// Numbers in no order, the same in every run.
+#[derive(Debug)]
+pub(super) struct Chance(u64);
+
+impl Chance {
+    /// The numbers of one client.
+    pub(super) fn new(client: u64) -> Self {
+        Self(client.wrapping_mul(0x9e37_79b9_7f4a_7c15) + 1)
+    }
+
+    /// The next number, of 31 bits.
+    pub(super) fn next(&mut self) -> u64 {
+        // Knuth's MMIX constants; the high bits are the good ones.
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+}
