@@ -410,8 +410,9 @@ impl Database for LoggedDatabase {
             .progress()
             .failed
             .get_or_insert(StorageError::Closed);
-        *self.inner.layers_mut() = Layers::default();
+        // The engine first: whoever reads meanwhile must not find it without what only the layers have.
         self.inner.engine.close();
+        *self.inner.layers_mut() = Layers::default();
     }
 
     fn size_bytes(&self) -> Result<u64, StorageError> {

@@ -6,7 +6,7 @@
 use super::history::History;
 use super::record::{Ask, Create, Event, Response, Server};
 use super::verdict::{Property, Verdict};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Judges one stream.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub(crate) struct StreamCheck<'h> {
     /// The fragments so far of a response that is not complete.
     train: Option<Response>,
     ids: Option<(u64, u64)>,
+    /// The watches that the client has asked to cancel.
+    cancels: BTreeSet<i64>,
 }
 
 #[derive(Debug)]
@@ -63,6 +65,7 @@ impl<'h> StreamCheck<'h> {
             past: Vec::new(),
             train: None,
             ids: None,
+            cancels: BTreeSet::new(),
         }
     }
 
@@ -73,8 +76,10 @@ impl<'h> StreamCheck<'h> {
 
     /// The client has sent something.
     pub(crate) fn asked(&mut self, ask: &Ask) {
-        if let Ask::Create(create) = ask {
-            self.asked.push_back(create.clone());
+        match ask {
+            Ask::Create(create) => self.asked.push_back(create.clone()),
+            Ask::Cancel { watch_id } => drop(self.cancels.insert(*watch_id)),
+            Ask::Progress => {}
         }
     }
 
@@ -221,10 +226,13 @@ impl<'h> StreamCheck<'h> {
             .map(|it| it.called)
             .min()
             .is_some_and(|it| it <= at);
+        let wanted = self.cancels.contains(&got.watch_id);
         let watch = self.live(got.watch_id)?;
         watch.ended = true;
         if compact_revision == 0 {
-            return Ok(());
+            // A watch that is given up would be owed nothing more, and nobody would miss it.
+            let unasked = || format!("watch {} is cancelled, and nobody asked", got.watch_id);
+            return if wanted { Ok(()) } else { Err(unasked()) };
         }
         let next = watch.next_revision;
         if !known {

@@ -420,3 +420,19 @@ fn a_previous_value_says_which_request_it_was() {
         script.clone().tell(told).passes();
     }
 }
+
+#[test]
+fn a_watch_that_is_cancelled_unasked_is_found() {
+    let cancelled = || Response {
+        canceled: true,
+        ..response(0, 7)
+    };
+    watched()
+        .tell(cancelled())
+        .breaks(Property::Protocol, "nobody asked");
+    let ask = Ask::Cancel { watch_id: 0 };
+    watched()
+        .line(Line::Ask { stream: 1, ask })
+        .tell(cancelled())
+        .passes();
+}

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 /// Kills in a run of all tests.
-const KILLS: usize = 16;
+const KILLS: usize = 24;
 /// Kills of one store, before another begins.
 const KILLS_PER_STORE: usize = 40;
 /// Where the child notes what it does.

@@ -16,7 +16,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use tonic::Code;
 
-const KILLS: usize = 6;
+const KILLS: usize = 12;
 const WRITERS: usize = 6;
 const KEYS_OF_A_WRITER: u64 = 8;
 
