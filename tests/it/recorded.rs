@@ -2,7 +2,7 @@
 //!
 //! The record is read from its file, as anybody would validate it.
 
-use crate::support::{Client, Peer, Recorder, on_both_peers, within};
+use crate::support::{Client, Peer, PeerKind, Recorder, on_both_peers, within};
 use crate::validator::answers::single;
 use crate::validator::judge;
 use crate::validator::record::{
@@ -228,8 +228,10 @@ async fn what_clients_see_fits_one_history_and_every_promise(mut peer: Peer) {
         "most calls are answered"
     );
     for property in Property::ALL {
+        // etcd drops a request for progress while a watch of the stream is behind, and may drop all of them here.
+        let may_be_absent = peer.kind() == PeerKind::Etcd && property == Property::Bookmarkable;
         assert!(
-            verdict.checks(property) > 0,
+            may_be_absent || verdict.checks(property) > 0,
             "{property:?} was not looked at"
         );
     }
