@@ -5,7 +5,6 @@ use super::args::{Common, MixedLoad};
 use super::fill::{EVERYTHING, fill, key, put};
 use super::listeners::{Heard, open_stream, watch_of};
 use super::operations::{closed_loop, read};
-use super::report::Report;
 use super::threads::on_threads;
 use super::wire::Connection;
 use serde_json::{Value, json};
@@ -36,8 +35,7 @@ pub(super) fn run(common: &Common, load: &MixedLoad) -> Result<Value, BenchError
         (operations, listened)
     });
     listened.map_err(|_| BenchError::wrong("a thread of the generator panicked"))??;
-    let mut report = Report::new("mixed", &common.endpoint);
-    report.merge(operations?);
+    let mut report = operations?;
     report.set("puts_percent", puts_percent);
     report.set("watchers", load.watchers);
     report.set("events", heard.events.load(Ordering::Relaxed));

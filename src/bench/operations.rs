@@ -30,8 +30,7 @@ pub(super) fn put(common: &Common, load: &ClientsArgs) -> Result<Value, BenchErr
             .await
             .map(drop)
     };
-    let mut report = Report::new("put", &common.endpoint);
-    report.merge(closed_loop(common, load, "put", operation)?);
+    let mut report = closed_loop(common, load, "put", operation)?;
     report.set("value_bytes", common.value_bytes);
     Ok(report.finish())
 }
@@ -44,8 +43,7 @@ pub(super) fn range(common: &Common, load: &RangeLoad) -> Result<Value, BenchErr
         let first = turn as usize % (common.keys - wanted + 1);
         read(&connection, first, wanted).await
     };
-    let mut report = Report::new("range", &common.endpoint);
-    report.merge(closed_loop(common, &load.clients, "range", operation)?);
+    let mut report = closed_loop(common, &load.clients, "range", operation)?;
     report.set("keys_per_answer", wanted);
     report.set("value_bytes", common.value_bytes);
     Ok(report.finish())
@@ -82,7 +80,7 @@ pub(super) fn closed_loop<F, Fut>(
     load: &ClientsArgs,
     name: &'static str,
     operation: F,
-) -> Result<Value, BenchError>
+) -> Result<Report, BenchError>
 where
     F: Fn(Connection, u64) -> Fut + Sync,
     Fut: Future<Output = Result<(), BenchError>>,
@@ -154,7 +152,7 @@ where
     if let Some(watch) = watch.lock().unwrap_or_else(PoisonError::into_inner).take() {
         report.merge(watch.report(count));
     }
-    Ok(report.finish())
+    Ok(report)
 }
 
 /// Numbers in no order, the same in every run.

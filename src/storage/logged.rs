@@ -416,7 +416,7 @@ impl Database for LoggedDatabase {
     }
 
     fn size_bytes(&self) -> Result<u64, StorageError> {
-        Ok(self.inner.engine.size_bytes()? + self.writing().log.size_bytes()?)
+        Ok(self.inner.engine.size_bytes()? + self.writing().log.size_bytes())
     }
 
     fn free_bytes(&self) -> Result<u64, StorageError> {

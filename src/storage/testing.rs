@@ -345,6 +345,24 @@ impl Store {
         self.settle();
     }
 
+    /// Compacts on a disk that fails after this many calls; says whether it was scheduled, and whether all was done.
+    pub(crate) fn compact_failing_after(
+        &mut self,
+        calls: usize,
+        revision: Revision,
+    ) -> (bool, bool) {
+        self.disk.fail_after(calls);
+        let scheduled = self.writer.compact(revision).is_ok();
+        let finished = loop {
+            match self.writer.compaction_step() {
+                Ok(CompactionStep::Idle) => break true,
+                Ok(_) => {}
+                Err(_) => break false,
+            }
+        };
+        (scheduled, finished)
+    }
+
     pub(crate) fn settle(&mut self) {
         while self.writer.compaction_step().unwrap() != CompactionStep::Idle {}
     }

@@ -13,7 +13,8 @@ mod validator;
 mod world;
 
 use super::support::{pass, run, settle};
-use crate::actors::{Engine, Inspection, hooks};
+use crate::actors::hooks;
+use crate::actors::tests::support::counts;
 use crate::storage::testing::{held_reads, hold_reads};
 use clients::StreamClient;
 use recorder::Recorder;
@@ -114,20 +115,6 @@ impl Simulation {
         assert_eq!(worker.streams_for_test(), 0);
         engine.stop().await.expect("stopped");
     }
-}
-
-/// Synced, unsynced and victims.
-async fn counts(engine: &Engine) -> (usize, usize, usize) {
-    let mut counts = (0, 0, 0);
-    for state in engine.inspect().await {
-        match state {
-            Inspection::WatcherGroup { synced, held, .. } => counts.0 += synced + held,
-            Inspection::Sync { unsynced, .. } => counts.1 += unsynced,
-            Inspection::VictimRetry { victims, .. } => counts.2 += victims,
-            Inspection::Store { .. } => {}
-        }
-    }
-    counts
 }
 
 /// Says which seed it was when a simulation fails, and leaves its record.

@@ -1,24 +1,22 @@
 //! What the actors' tests share: an engine on one thread, watchers that can be made to stall, and streams read by hand.
 
-use crate::actors::outbox::{Next, OutboxReader, StreamItem};
+mod streams;
+
 use crate::actors::protocol::ToWatcher;
-use crate::actors::stream::{InFlight, LinkState, StreamState};
+use crate::actors::stream::{InFlight, LinkState};
 use crate::actors::supervision::Worker;
-use crate::actors::watch_stream::{WatchCreate, WatchStream};
 use crate::actors::{Engine, EngineConfig, EngineLimits, Inspection, Placement, Watch};
 use crate::model::{
-    DeleteRange, Event, EventFilters, EventKind, KeyRange, Op, Put, Revision, Txn, WatchId,
-    WatchSpec, Write,
+    DeleteRange, Event, EventKind, KeyRange, Op, Put, Revision, Txn, WatchSpec, Write,
 };
 use crate::storage::StorageLimits;
-use crate::watch::Batch;
 use actix::prelude::*;
-use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::watch;
+
+pub(super) use streams::{Response, TestStream, create};
 
 /// Runs a test inside a System, under a paused clock: time moves only when nobody has anything to do.
 pub(super) fn run<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
@@ -159,16 +157,7 @@ impl TestEngine {
 
     /// Synced, unsynced and victims.
     pub(super) async fn counts(&self) -> (usize, usize, usize) {
-        let mut counts = (0, 0, 0);
-        for state in self.engine.inspect().await {
-            match state {
-                Inspection::WatcherGroup { synced, held, .. } => counts.0 += synced + held,
-                Inspection::Sync { unsynced, .. } => counts.1 += unsynced,
-                Inspection::VictimRetry { victims, .. } => counts.2 += victims,
-                Inspection::Store { .. } => {}
-            }
-        }
-        counts
+        counts(&self.engine).await
     }
 
     /// Everything has ended, and no watcher was left behind.
@@ -355,137 +344,6 @@ impl TestWatch {
     }
 }
 
-/// A stream, as the test sees it: one response, in short.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Response {
-    Created(i64, i64),
-    Rejected(crate::actors::WatchRejection),
-    Events(i64, Vec<Seen>),
-    Progress(i64, i64),
-    Canceled(i64),
-    Compacted(i64, i64),
-    End(crate::actors::StreamEnd),
-}
-
-impl Response {
-    /// The revisions of its events.
-    pub(super) fn revisions(&self) -> Vec<i64> {
-        match self {
-            Self::Events(_, events) => events.iter().map(|seen| seen.revision).collect(),
-            _ => Vec::new(),
-        }
-    }
-}
-
-/// A watch stream driven by hand.
-pub(super) struct TestStream {
-    pub(super) control: WatchStream,
-    reader: OutboxReader,
-}
-
-impl TestStream {
-    /// The batches that are in the outbox now.
-    pub(super) async fn batches(&mut self) -> Vec<Arc<Batch>> {
-        let mut batches = Vec::new();
-        loop {
-            let next = poll_fn(|cx| match self.reader.poll_next(cx) {
-                Poll::Ready(next) => Poll::Ready(Some(next)),
-                Poll::Pending => Poll::Ready(None),
-            });
-            match next.await {
-                Some(Next::Item(StreamItem::Events { batch, .. })) => batches.push(batch),
-                Some(Next::Item(_)) => {}
-                Some(Next::End(_)) | None => return batches,
-            }
-        }
-    }
-
-    pub(super) async fn create(&mut self, create: WatchCreate) {
-        self.control.create(create).await;
-    }
-
-    /// Everything that is in the outbox now.
-    pub(super) async fn drain(&mut self) -> Vec<Response> {
-        let mut responses = Vec::new();
-        while let Some(response) = self.try_next().await {
-            let ended = matches!(response, Response::End(_));
-            responses.push(response);
-            if ended {
-                break;
-            }
-        }
-        responses
-    }
-
-    /// What the actors share about the stream.
-    pub(super) fn state(&self) -> Arc<StreamState> {
-        self.control.state_for_test()
-    }
-
-    /// Marks a watch as cancelled, as if its watcher had just said so and its `Forget` were on the way.
-    pub(super) fn cancel_without_forget(&self, watch_id: WatchId) {
-        let state = self.state();
-        let live = state.watches().get(&watch_id).cloned();
-        let shared = live.and_then(|live| live.shared.upgrade());
-        let cancelled = &shared.expect("a live watch").cancelled;
-        cancelled.store(true, std::sync::atomic::Ordering::Release);
-    }
-
-    /// Reads on until nothing more comes.
-    pub(super) async fn read_all(&mut self) -> Vec<Response> {
-        let mut responses = Vec::new();
-        loop {
-            settle().await;
-            let more = self.drain().await;
-            if more.is_empty() {
-                return responses;
-            }
-            responses.extend(more);
-        }
-    }
-
-    /// The next response, if there is one now.
-    pub(super) async fn try_next(&mut self) -> Option<Response> {
-        let next = poll_fn(|cx| match self.reader.poll_next(cx) {
-            Poll::Ready(next) => Poll::Ready(Some(next)),
-            Poll::Pending => Poll::Ready(None),
-        });
-        Some(match next.await? {
-            Next::End(end) => Response::End(end),
-            Next::Item(item) => match item {
-                StreamItem::Created { watch_id, revision } => {
-                    Response::Created(watch_id.0, revision.0)
-                }
-                StreamItem::Rejected { reason, .. } => Response::Rejected(reason),
-                StreamItem::Events {
-                    watch_id, batch, ..
-                } => Response::Events(watch_id.0, seen_of(batch.events(), batch.with_prev())),
-                StreamItem::Progress { watch_id, revision } => {
-                    Response::Progress(watch_id.0, revision.0)
-                }
-                StreamItem::Canceled { watch_id, .. } => Response::Canceled(watch_id.0),
-                StreamItem::Compacted {
-                    watch_id,
-                    compact_revision,
-                } => Response::Compacted(watch_id.0, compact_revision.0),
-            },
-        })
-    }
-}
-
-/// A create request for a range, from a revision on (0: from now on).
-pub(super) fn create(range: KeyRange, start_revision: i64) -> WatchCreate {
-    WatchCreate {
-        watch_id: WatchId::AUTO,
-        range,
-        start_revision,
-        filters: EventFilters::default(),
-        prev_kv: false,
-        fragment: false,
-        progress_notify: false,
-    }
-}
-
 /// A spec for everything, from a revision on.
 pub(super) fn everything_from(start: i64) -> WatchSpec {
     WatchSpec::new(
@@ -497,4 +355,18 @@ pub(super) fn everything_from(start: i64) -> WatchSpec {
 /// Revisions as a list.
 pub(super) fn upto(first: i64, last: i64) -> Vec<i64> {
     (first..=last).collect()
+}
+
+/// Synced, unsynced and victims.
+pub(super) async fn counts(engine: &Engine) -> (usize, usize, usize) {
+    let mut counts = (0, 0, 0);
+    for state in engine.inspect().await {
+        match state {
+            Inspection::WatcherGroup { synced, held, .. } => counts.0 += synced + held,
+            Inspection::Sync { unsynced, .. } => counts.1 += unsynced,
+            Inspection::VictimRetry { victims, .. } => counts.2 += victims,
+            Inspection::Store { .. } => {}
+        }
+    }
+    counts
 }

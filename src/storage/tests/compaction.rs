@@ -194,15 +194,7 @@ fn compaction_goes_on_after_a_power_cut_at_any_call() {
     let mut calls = 0;
     loop {
         let mut store = fill();
-        store.disk.fail_after(calls);
-        let scheduled = store.writer.compact(Revision(20)).is_ok();
-        let mut finished = false;
-        while let Ok(step) = store.writer.compaction_step() {
-            finished = step == CompactionStep::Idle;
-            if finished {
-                break;
-            }
-        }
+        let (scheduled, finished) = store.compact_failing_after(calls, Revision(20));
         for kept in [0, 1] {
             let mut cut = Store::on(store.disk.after_power_cut(kept), tiny());
             assert_eq!(cut.view.revision(), Revision(revision));

@@ -3,7 +3,7 @@
 //! A test is named after the project and the number of its bug; `actors/tests/known_bugs.rs` has those of the watches.
 
 use super::super::testing::{Store, delete, history, plain, put, put_op, small, tiny, txn};
-use super::super::{CompactionStep, Readers, StorageLimits, open};
+use super::super::{Readers, StorageLimits, open};
 use crate::model::{EventKind, KeyRange, Op, Revision, Write};
 
 /// A change of the buffer between writers and the database, where a key can lie in both, gave readers of history one
@@ -94,15 +94,7 @@ fn etcd_19179_a_delete_at_the_compact_revision_outlives_a_crash_in_the_compactio
     loop {
         let (mut store, first) = two_deletes();
         let expected = [(first.0, "a".to_owned()), (first.0 + 1, "b".to_owned())];
-        store.disk.fail_after(calls);
-        let scheduled = store.writer.compact(first).is_ok();
-        let mut finished = false;
-        while let Ok(step) = store.writer.compaction_step() {
-            finished = step == CompactionStep::Idle;
-            if finished {
-                break;
-            }
-        }
+        let (scheduled, finished) = store.compact_failing_after(calls, first);
         for kept in [0, 1] {
             let mut cut = Store::on(store.disk.after_power_cut(kept), tiny());
             assert_eq!(deletes_from(&cut, first), expected, "opened, {calls} calls");
