@@ -308,13 +308,8 @@ impl Engine {
             link,
         };
         let side = worker.watch_side().ok_or(EngineError::Stopped)?;
-        let registered = side
-            .group
-            .send(Register {
-                entry,
-                start: spec.start,
-            })
-            .await;
+        let registration = Register::one(entry, spec.start);
+        let registered = side.group.send(registration).await;
         watch.revision = registered.map_err(|_| self.gone())?;
         Ok(watch)
     }

@@ -238,8 +238,8 @@ impl Outbox {
     }
 
     /// Waits until few enough control items wait (or the stream has ended), so that a client that only sends and
-    /// never reads cannot fill the memory.
-    pub async fn control_room(&self) {
+    /// never reads cannot fill the memory. Answers how many more may be added, which is at least one.
+    pub async fn control_room(&self) -> usize {
         loop {
             let notified = self.control_room.notified();
             {
@@ -247,7 +247,8 @@ impl Outbox {
                 let room = queue.control_items < self.limits.control_items_max
                     || fault::active(Fault::ControlItemsUnbounded);
                 if room || queue.end.is_some() {
-                    return;
+                    let room = self.limits.control_items_max;
+                    return room.saturating_sub(queue.control_items).max(1);
                 }
             }
             notified.await;

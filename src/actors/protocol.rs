@@ -78,11 +78,26 @@ pub(crate) struct Committed;
 #[rtype(result = "()")]
 pub(crate) struct HistoryCompacted;
 
-/// Edge -> `WatcherGroup`: here is a new watcher. Answered with the registration revision, after `Created` was put in
-/// the watcher's mailbox. One in flight per stream.
+/// Edge -> `WatcherGroup`: here are new watchers, in the order in which they were asked for. Answered with the registration
+/// revision, after `Created` was put in each one's mailbox. One in flight per stream.
 #[derive(Debug, Message)]
 #[rtype(result = "Revision")]
 pub(crate) struct Register {
+    pub(crate) watchers: Vec<NewWatcher>,
+}
+
+impl Register {
+    /// A watcher that was asked for alone.
+    pub(crate) fn one(entry: Entry<Link>, start: Option<Revision>) -> Self {
+        Self {
+            watchers: vec![NewWatcher { entry, start }],
+        }
+    }
+}
+
+/// A watcher that is to be registered.
+#[derive(Debug)]
+pub(crate) struct NewWatcher {
     pub(crate) entry: Entry<Link>,
     /// The first revision wanted; `None` is everything after the registration.
     pub(crate) start: Option<Revision>,

@@ -1,10 +1,10 @@
-//! The commanding end of a watch stream: creates, cancels and asks for progress, one at a time.
+//! The commanding end of a watch stream: creates, cancels and asks for progress, each behind the one before.
 //!
 //! It decides ids and refuses what cannot be watched; it never decides what a watcher is sent. Every outcome goes
 //! through the stream's outbox, so that nothing overtakes anything.
 
 use super::outbox::{Outbox, OutboxReader, StreamEnd, StreamItem, WatchRejection};
-use super::protocol::{Register, RequestProgress, ToWatcher};
+use super::protocol::{NewWatcher, Register, RequestProgress, ToWatcher};
 use super::slim_context::SlimContext;
 use super::stream::{Link, LinkState, LiveWatch, StreamId, StreamState};
 use super::supervision::{WATCH_SIDE_FAILED, Worker};
@@ -103,19 +103,25 @@ impl WatchStream {
         Arc::clone(&self.stream)
     }
 
-    /// Creates a watch; returns when the outcome is in the outbox.
-    pub async fn create(&mut self, create: WatchCreate) {
-        match self.prepare(create) {
-            Ok(registration) => self.register(registration).await,
-            Err(reason) => {
-                let revision = self.stream.worker.revision();
-                self.outbox.push(StreamItem::Rejected { revision, reason });
+    /// Creates watches; returns when their outcomes are in the outbox, in the same order.
+    pub async fn create(&mut self, creates: impl IntoIterator<Item = WatchCreate>) {
+        let mut watchers = Vec::new();
+        for create in creates {
+            match self.prepare(create) {
+                Ok(watcher) => watchers.push(watcher),
+                Err(reason) => {
+                    // Those before it are told first.
+                    self.register(std::mem::take(&mut watchers)).await;
+                    let revision = self.stream.worker.revision();
+                    self.outbox.push(StreamItem::Rejected { revision, reason });
+                }
             }
         }
+        self.register(watchers).await;
     }
 
     /// Starts the watcher; it is registered after that, and `created` is its first message (P3).
-    fn prepare(&mut self, create: WatchCreate) -> Result<Register, WatchRejection> {
+    fn prepare(&mut self, create: WatchCreate) -> Result<NewWatcher, WatchRejection> {
         create.check()?;
         let worker = &self.stream.worker;
         let limits = worker.limits();
@@ -176,10 +182,14 @@ impl WatchStream {
             next_revision: Revision::default(),
             link,
         };
-        Ok(Register { entry, start })
+        Ok(NewWatcher { entry, start })
     }
 
-    async fn register(&self, registration: Register) {
+    async fn register(&self, watchers: Vec<NewWatcher>) {
+        if watchers.is_empty() {
+            return;
+        }
+        let registration = Register { watchers };
         if let Some(side) = self.stream.worker.watch_side()
             && side.group.send(registration).await.is_ok()
         {

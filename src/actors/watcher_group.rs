@@ -9,7 +9,7 @@ use super::hooks::{self, HookPoint};
 use super::progress::Progress;
 use super::protocol::{
     CaughtUp, Committed, Drained, Forget, HistoryCompacted, Inspect, Inspection, Lagging, Later,
-    Quiet, Register, RequestProgress, Retire, Role, Stalled,
+    NewWatcher, Quiet, Register, RequestProgress, Retire, Role, Stalled,
 };
 use super::stream::{Link, StreamState};
 use super::supervision::{Tripwire, Worker};
@@ -265,12 +265,19 @@ impl WatcherGroup {
         }
     }
 
-    /// A new watcher, judged against the group's revision in the group's own turn (W3).
+    /// New watchers, judged against the group's revision in the group's own turn (W3).
     fn register(&mut self, register: Register, reply: Later<Revision>) {
-        let Register { mut entry, start } = register;
+        for watcher in register.watchers {
+            self.take_in(watcher);
+        }
+        reply.reply(self.revision());
+    }
+
+    fn take_in(&mut self, watcher: NewWatcher) {
+        let NewWatcher { mut entry, start } = watcher;
         let revision = self.revision();
         if entry.link.is_gone() {
-            return reply.reply(revision);
+            return;
         }
         entry.link.tell_created(revision);
         if entry.link.shared.progress_notify {
@@ -282,7 +289,6 @@ impl WatcherGroup {
         } else {
             self.send_lagging(vec![entry]);
         }
-        reply.reply(revision);
     }
 
     /// Answers a stream's progress request if it can be answered now, and lets go of what was held for it (P2).

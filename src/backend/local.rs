@@ -67,8 +67,8 @@ impl Backend for LocalBackend {
 }
 
 impl WatchControl for WatchStream {
-    async fn create(&mut self, create: WatchCreate) {
-        Self::create(self, create).await;
+    async fn create(&mut self, creates: Vec<WatchCreate>) {
+        Self::create(self, creates).await;
     }
 
     async fn cancel(&mut self, watch_id: WatchId) {

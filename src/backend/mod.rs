@@ -41,8 +41,8 @@ pub struct StoreStatus {
 /// The commanding end of one watch stream. All outcomes arrive through the stream's outbox; dropping this end changes
 /// nothing (a client may close its sending side and go on reading), dropping the [`OutboxReader`] ends the stream.
 pub trait WatchControl: Send + 'static {
-    /// Creates a watch; returns when the outcome is in the outbox.
-    fn create(&mut self, create: WatchCreate) -> impl Future<Output = ()> + Send;
+    /// Creates watches; returns when their outcomes are in the outbox, in the same order.
+    fn create(&mut self, creates: Vec<WatchCreate>) -> impl Future<Output = ()> + Send;
     /// Cancels a watch; returns when the outcome is in the outbox. An unknown id is passed over in silence.
     fn cancel(&mut self, watch_id: WatchId) -> impl Future<Output = ()> + Send;
     /// Asks for the progress of the whole stream.

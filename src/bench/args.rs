@@ -45,6 +45,8 @@ pub struct Common {
 /// Which load.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Workload {
+    /// Puts to each key in its turn, to have a history or many keys.
+    Fill(FillLoad),
     /// Durable puts, each client one after the other.
     Put(ClientsArgs),
     /// Linearizable reads of one key or of many.
@@ -63,6 +65,14 @@ pub enum Workload {
     Slow(SlowLoad),
     /// A server's start on data that is there.
     Restart(RestartLoad),
+}
+
+/// `vigil bench fill`.
+#[derive(Clone, Debug, Args)]
+pub struct FillLoad {
+    /// How many puts there are.
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000_000)]
+    pub puts: u64,
 }
 
 /// Clients in a closed loop.
@@ -178,6 +188,9 @@ pub struct CatchupLoad {
     /// The history is there from an earlier run.
     #[arg(long)]
     pub no_fill: bool,
+    /// Writers that go on meanwhile.
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    pub writers: usize,
 }
 
 /// `vigil bench slow`.
@@ -213,6 +226,7 @@ impl BenchArgs {
         at_least_one("--keys", common.keys)?;
         at_least_one("--seconds", common.seconds as usize)?;
         match &self.workload {
+            Workload::Fill(load) => at_least_one("--puts", load.puts as usize),
             Workload::Put(load) => load.check(),
             Workload::Range(load) => {
                 at_least_one("--keys-per-answer", load.keys_per_answer)?;

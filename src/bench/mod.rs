@@ -41,6 +41,7 @@ use std::io::Write;
 pub fn run(args: &BenchArgs, mut out: impl Write) -> Result<(), BenchError> {
     args.check()?;
     let report = match &args.workload {
+        Workload::Fill(load) => operations::fill_only(&args.common, load),
         Workload::Put(load) => operations::put(&args.common, load),
         Workload::Range(load) => operations::range(&args.common, load),
         Workload::Mixed(load) => mixed::run(&args.common, load),

@@ -1,7 +1,7 @@
 //! Requests in a closed loop: each client asks, waits for the answer, and asks again.
 
 use super::BenchError;
-use super::args::{ClientsArgs, Common, RangeLoad};
+use super::args::{ClientsArgs, Common, FillLoad, RangeLoad};
 use super::clock::now_ns;
 use super::fill::{fill, key, put as put_one};
 use super::process::{Process, Watch};
@@ -32,6 +32,18 @@ pub(super) fn put(common: &Common, load: &ClientsArgs) -> Result<Value, BenchErr
     };
     let mut report = closed_loop(common, load, "put", operation)?;
     report.set("value_bytes", common.value_bytes);
+    Ok(report.finish())
+}
+
+/// Puts to keys in their turn.
+pub(super) fn fill_only(common: &Common, load: &FillLoad) -> Result<Value, BenchError> {
+    let process = Process::find(common.server_pid, &common.endpoint);
+    let (begin, watch) = (Instant::now(), Watch::start(process));
+    fill(common, load.puts)?;
+    let mut report = Report::new("fill", &common.endpoint);
+    report.rate(load.puts, begin.elapsed());
+    report.set("value_bytes", common.value_bytes);
+    report.merge(watch.report(load.puts));
     Ok(report.finish())
 }
 

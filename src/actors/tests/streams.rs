@@ -63,6 +63,48 @@ fn p3_ids_are_the_clients_or_counted_from_zero_and_free_after_canceled() {
     });
 }
 
+/// However many a client asks for at once, it may tell the answers apart by their order.
+#[test]
+fn p3_creates_that_arrive_together_are_answered_in_their_order() {
+    run(|| async {
+        let test = TestEngine::start(EngineLimits::default()).await;
+        test.put("a", "1").await;
+        let mut stream = test.stream();
+        let chosen = |id, start| WatchCreate {
+            watch_id: WatchId(id),
+            ..create(KeyRange::single("a"), start)
+        };
+        let creates = [
+            chosen(7, 0),
+            chosen(8, 2),
+            chosen(8, 0),
+            chosen(9, -1),
+            chosen(0, 0),
+        ];
+        stream.control.create(creates).await;
+        let mut answers = stream.drain().await;
+        // What the one from the past is told stands behind its own `created`, wherever that is.
+        let events = |answer: &Response| matches!(answer, Response::Events(8, _));
+        let created = answers
+            .iter()
+            .position(|answer| *answer == Response::Created(8, 2));
+        assert!(answers.iter().position(events) > created);
+        answers.retain(|answer| !events(answer));
+        assert_eq!(
+            answers,
+            vec![
+                Response::Created(7, 2),
+                Response::Created(8, 2),
+                Response::Rejected(WatchRejection::DuplicateId),
+                Response::Rejected(WatchRejection::NegativeStart),
+                Response::Created(0, 2),
+            ]
+        );
+        drop(stream);
+        test.finish().await;
+    });
+}
+
 #[test]
 fn p3_a_watch_id_used_again_gets_nothing_of_the_watch_before() {
     run(|| async {

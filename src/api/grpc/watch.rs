@@ -1,4 +1,4 @@
-//! The reading side of a watch stream: takes the client's requests one by one and passes them on.
+//! The reading side of a watch stream: takes the client's requests in their order and passes them on.
 //!
 //! Outcomes never come back here; they go through the stream's outbox, and the body sends them. Reading stops while too
 //! many of them wait (P3).
@@ -10,9 +10,10 @@ use crate::api::pb::etcdserverpb::WatchRequest;
 use crate::api::pb::etcdserverpb::watch_request::RequestUnion;
 use crate::api::status;
 use crate::api::stop::StopSignal;
-use crate::backend::{Backend, WatchControl};
+use crate::backend::{Backend, WatchControl, WatchCreate};
 use crate::model::WatchId;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Request, Response};
 use std::borrow::Cow;
@@ -137,10 +138,15 @@ impl Drop for Conductor {
 /// Reads requests until the client has no more, which does not end the stream, or fails, which does.
 async fn conduct<C: WatchControl>(mut requests: Streaming<WatchRequest>, mut control: C) -> Status {
     let outbox = Arc::clone(control.outbox());
+    let mut early = None;
     loop {
-        outbox.control_room().await;
-        match requests.message().await {
-            Ok(Some(request)) => follow(&mut control, request).await,
+        let room = outbox.control_room().await;
+        let read = match early.take() {
+            Some(read) => read,
+            None => requests.message().await,
+        };
+        match read {
+            Ok(Some(request)) => early = follow(&mut control, request, &mut requests, room).await,
             Ok(None) => break,
             Err(status) => return status,
         }
@@ -149,11 +155,41 @@ async fn conduct<C: WatchControl>(mut requests: Streaming<WatchRequest>, mut con
     pending().await
 }
 
-/// Passes one request on; returns when its outcome is in the outbox.
-async fn follow(control: &mut impl WatchControl, request: WatchRequest) {
+/// What reading a stream's requests finds.
+type Read = Result<Option<WatchRequest>, Status>;
+
+/// Takes the creates that have arrived already, so that a client which asks for many pays one turn of the actors for all
+/// of them. Answers what it found instead of one more.
+fn more_creates(
+    requests: &mut Streaming<WatchRequest>,
+    creates: &mut Vec<WatchCreate>,
+    room: usize,
+) -> Option<Read> {
+    while creates.len() < room {
+        match requests.message().now_or_never()? {
+            Ok(Some(WatchRequest {
+                request_union: Some(RequestUnion::CreateRequest(create)),
+            })) => creates.push(convert::create(&create)),
+            read => return Some(read),
+        }
+    }
+    None
+}
+
+/// Passes one request on, and with a create all that have arrived behind it; returns when their outcomes are in the
+/// outbox. Answers what was read too early.
+async fn follow(
+    control: &mut impl WatchControl,
+    request: WatchRequest,
+    requests: &mut Streaming<WatchRequest>,
+    room: usize,
+) -> Option<Read> {
     match request.request_union {
         Some(RequestUnion::CreateRequest(create)) => {
-            control.create(convert::create(&create)).await;
+            let mut creates = vec![convert::create(&create)];
+            let early = more_creates(requests, &mut creates, room);
+            control.create(creates).await;
+            return early;
         }
         Some(RequestUnion::CancelRequest(cancel)) => {
             control.cancel(WatchId(cancel.watch_id)).await;
@@ -161,28 +197,50 @@ async fn follow(control: &mut impl WatchControl, request: WatchRequest) {
         Some(RequestUnion::ProgressRequest(_)) => control.request_progress().await,
         None => log::debug!("a watch request asks for nothing and is ignored"),
     }
+    None
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::pb::etcdserverpb::WatchProgressRequest;
-    use crate::backend::{Next, Outbox, OutboxLimits, OutboxReader, StreamItem, WatchCreate};
+    use crate::api::pb::etcdserverpb::{WatchCreateRequest, WatchProgressRequest};
+    use crate::backend::{Next, Outbox, OutboxLimits, OutboxReader, StreamItem};
     use crate::model::Revision;
     use bytes::{BufMut, BytesMut};
     use http_body_util::Full;
     use prost::Message;
+    use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Waker;
 
-    /// Answers progress requests at once, and counts them.
+    /// Answers creates and progress requests at once, counts them, and notes how many creates came together.
     struct Counting {
         outbox: Arc<Outbox>,
         seen: Arc<AtomicUsize>,
+        together: Arc<Mutex<Vec<usize>>>,
+    }
+
+    impl Counting {
+        fn new(outbox: &Arc<Outbox>) -> Self {
+            Self {
+                outbox: Arc::clone(outbox),
+                seen: Arc::default(),
+                together: Arc::default(),
+            }
+        }
     }
 
     impl WatchControl for Counting {
-        async fn create(&mut self, _create: WatchCreate) {}
+        async fn create(&mut self, creates: Vec<WatchCreate>) {
+            self.together.lock().unwrap().push(creates.len());
+            for create in creates {
+                self.seen.fetch_add(1, Ordering::Relaxed);
+                self.outbox.push(StreamItem::Created {
+                    watch_id: create.watch_id,
+                    revision: Revision(1),
+                });
+            }
+        }
 
         async fn cancel(&mut self, _watch_id: WatchId) {}
 
@@ -199,15 +257,22 @@ mod tests {
         }
     }
 
-    fn progress_requests(count: usize) -> Streaming<WatchRequest> {
-        let request = WatchRequest {
-            request_union: Some(RequestUnion::ProgressRequest(
-                WatchProgressRequest::default(),
-            )),
-        };
-        let message = request.encode_to_vec();
+    fn progress() -> RequestUnion {
+        RequestUnion::ProgressRequest(WatchProgressRequest::default())
+    }
+
+    fn create() -> RequestUnion {
+        RequestUnion::CreateRequest(WatchCreateRequest::default())
+    }
+
+    /// Requests that have all arrived.
+    fn arrived(unions: impl IntoIterator<Item = RequestUnion>) -> Streaming<WatchRequest> {
         let mut wire = BytesMut::new();
-        for _ in 0..count {
+        for union in unions {
+            let request = WatchRequest {
+                request_union: Some(union),
+            };
+            let message = request.encode_to_vec();
             wire.put_u8(0);
             wire.put_u32(u32::try_from(message.len()).unwrap());
             wire.put_slice(&message);
@@ -220,13 +285,11 @@ mod tests {
     #[tokio::test]
     async fn p3_reading_stops_while_sixteen_control_responses_wait() {
         let outbox = Arc::new(Outbox::new(OutboxLimits::default()));
-        let seen = Arc::new(AtomicUsize::new(0));
-        let control = Counting {
-            outbox: Arc::clone(&outbox),
-            seen: Arc::clone(&seen),
-        };
+        let control = Counting::new(&outbox);
+        let seen = Arc::clone(&control.seen);
         let mut reader = OutboxReader::detached(outbox);
-        let mut reading = std::pin::pin!(conduct(progress_requests(40), control));
+        let requests = arrived(std::iter::repeat_with(progress).take(40));
+        let mut reading = std::pin::pin!(conduct(requests, control));
         let mut cx = Context::from_waker(Waker::noop());
         assert!(reading.as_mut().poll(&mut cx).is_pending());
         assert_eq!(seen.load(Ordering::Relaxed), 16);
@@ -241,5 +304,31 @@ mod tests {
         // All is read; the client's last word does not end the stream.
         while let Poll::Ready(Next::Item(_)) = reader.poll_next(&mut cx) {}
         assert!(reading.as_mut().poll(&mut cx).is_pending());
+    }
+
+    #[tokio::test]
+    async fn p3_creates_that_have_arrived_are_passed_on_together_as_far_as_there_is_room() {
+        let outbox = Arc::new(Outbox::new(OutboxLimits::default()));
+        let control = Counting::new(&outbox);
+        let (seen, together) = (Arc::clone(&control.seen), Arc::clone(&control.together));
+        let mut reader = OutboxReader::detached(outbox);
+        let creates = || std::iter::repeat_with(create);
+        let requests = creates()
+            .take(3)
+            .chain([progress()])
+            .chain(creates().take(40));
+        let mut reading = std::pin::pin!(conduct(arrived(requests), control));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(reading.as_mut().poll(&mut cx).is_pending());
+        assert_eq!(seen.load(Ordering::Relaxed), 16);
+        assert_eq!(*together.lock().unwrap(), [3, 12]);
+        for _ in 0..16 {
+            assert!(reader.poll_next(&mut cx).is_ready());
+        }
+        assert!(reading.as_mut().poll(&mut cx).is_pending());
+        assert_eq!(*together.lock().unwrap(), [3, 12, 16]);
+        while reader.poll_next(&mut cx).is_ready() {}
+        assert!(reading.as_mut().poll(&mut cx).is_pending());
+        assert_eq!(seen.load(Ordering::Relaxed), 44);
     }
 }

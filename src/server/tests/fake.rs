@@ -221,13 +221,15 @@ pub(super) struct Control {
 }
 
 impl WatchControl for Control {
-    async fn create(&mut self, create: WatchCreate) {
+    async fn create(&mut self, creates: Vec<WatchCreate>) {
         let mut state = self.fake.state();
-        self.outbox.push(StreamItem::Created {
-            watch_id: create.watch_id,
-            revision: Revision(state.revision),
-        });
-        state.creates.push(create);
+        for create in creates {
+            self.outbox.push(StreamItem::Created {
+                watch_id: create.watch_id,
+                revision: Revision(state.revision),
+            });
+            state.creates.push(create);
+        }
     }
 
     async fn cancel(&mut self, watch_id: WatchId) {

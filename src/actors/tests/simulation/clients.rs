@@ -108,7 +108,7 @@ impl StreamClient {
         self.ask(Ask::Create(create.clone()));
         let request = convert::watch_create(&create, progress_notify);
         self.position.asked.push_back(create);
-        self.control.create(request).await;
+        self.control.create([request]).await;
     }
 
     pub(super) async fn cancel(&mut self, watch_id: i64) {

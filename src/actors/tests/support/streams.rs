@@ -56,7 +56,7 @@ impl TestStream {
     }
 
     pub(in crate::actors::tests) async fn create(&mut self, create: WatchCreate) {
-        self.control.create(create).await;
+        self.control.create([create]).await;
     }
 
     /// Everything that is in the outbox now.

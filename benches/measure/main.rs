@@ -1,0 +1,57 @@
+//! What Vigil costs: beside etcd, as its work grows, and beside what the machine itself can do.
+//!
+//! It never reaches into a server: it starts them, and `vigil bench` puts the load on from outside.
+//!
+//! `cargo bench --bench measure -- versus-etcd | scale | limits`
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::cast_precision_loss,
+    reason = "a measurement that cannot go on should stop, it is for people to read, and it takes the real time"
+)]
+
+mod curves;
+mod limits;
+mod load;
+mod number;
+mod plot;
+mod rows;
+mod scale;
+mod servers;
+mod table;
+mod versus_etcd;
+
+use clap::{Parser, Subcommand};
+
+/// What Vigil costs.
+#[derive(Debug, Parser)]
+struct Args {
+    /// `cargo bench` adds it.
+    #[arg(long, hide = true, global = true)]
+    bench: bool,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// The same loads on Vigil and on etcd, in turn, as a table of ratios.
+    VersusEtcd(versus_etcd::Versus),
+    /// One load after the other with one number growing, as tables and plots.
+    Scale(scale::Scale),
+    /// What the machine itself can do.
+    Limits,
+}
+
+fn main() {
+    match Args::parse().what {
+        What::VersusEtcd(args) => versus_etcd::run(&args),
+        What::Scale(args) => scale::run(&args),
+        What::Limits => limits::print(),
+    }
+}

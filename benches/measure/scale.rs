@@ -1,0 +1,71 @@
+//! How cost grows: one load after the other on Vigil, each with one number growing, as tables and as plots.
+
+use crate::curves::{CURVES, Curve};
+use crate::number::short;
+use crate::servers::{Kind, Server, fresh_dir};
+use crate::{load, plot};
+use clap::Args;
+use std::path::PathBuf;
+
+/// How cost grows.
+#[derive(Debug, Args)]
+pub(crate) struct Scale {
+    /// How long each point is measured.
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// Where the plots go.
+    #[arg(long, default_value = "docs/scale")]
+    to: PathBuf,
+    /// Points beyond this are left out.
+    #[arg(long, default_value_t = u64::MAX)]
+    most: u64,
+    /// Curves to draw; one stands for all whose names begin so.
+    curves: Vec<String>,
+}
+
+/// Measures, prints and draws.
+pub(crate) fn run(args: &Scale) {
+    let wanted =
+        |name: &str| args.curves.is_empty() || args.curves.iter().any(|it| name.starts_with(&**it));
+    std::fs::create_dir_all(&args.to).expect("the directory of the plots");
+    for curve in CURVES.iter().filter(|curve| wanted(curve.name)) {
+        draw(curve, args);
+    }
+}
+
+/// Measures all points of a curve, prints them, and draws them.
+fn draw(curve: &Curve, args: &Scale) {
+    println!("\n{}: {}", curve.name, curve.what);
+    println!("| {} | {} |", curve.along, curve.labels().join(" | "));
+    println!("|---|{}", "---|".repeat(curve.series.len()));
+    let mut lines: Vec<Vec<(f64, f64)>> = vec![Vec::new(); curve.series.len()];
+    for &point in curve.points.iter().filter(|point| **point <= args.most) {
+        eprintln!("{} {point}", curve.name);
+        let values = measure(curve, point, args.seconds);
+        let texts: Vec<String> = values.iter().map(|value| short(*value)).collect();
+        println!("| {} | {} |", short(point as f64), texts.join(" | "));
+        for (line, value) in lines.iter_mut().zip(values) {
+            line.push((point as f64, value));
+        }
+    }
+    for (series, line) in curve.series.iter().zip(&lines) {
+        let path = args.to.join(format!("{}-{}.svg", curve.name, series.name));
+        plot::draw(&path, curve, series, line).expect("a plot");
+    }
+}
+
+/// One point: the numbers of all its series.
+fn measure(curve: &Curve, point: u64, seconds: u64) -> Vec<f64> {
+    let dir = fresh_dir();
+    let flags = curve.server_flags(point);
+    let server = Server::start(Kind::Vigil, dir.path(), &flags);
+    let (before, load) = curve.loads(point, seconds);
+    let run = |words: &[String]| {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        load::run(&server, &words).unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    };
+    for words in &before {
+        run(words);
+    }
+    curve.values(&run(&load))
+}
