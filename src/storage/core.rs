@@ -2,7 +2,7 @@
 //!
 //! Only the writer takes the lock for writing, and nobody holds it over I/O (D6).
 
-use super::StorageLimits;
+use super::{StorageError, StorageLimits};
 use super::block_table::BlockTable;
 use super::codec::Identity;
 use super::database::Database;
@@ -107,6 +107,11 @@ impl Core {
             disk_bytes: self.disk_bytes.load(Ordering::Relaxed),
             live_bytes: self.live_bytes.load(Ordering::Relaxed),
         }
+    }
+
+    /// An error of a read, with the file that was read.
+    pub(crate) fn blame(&self, error: StorageError) -> StorageError {
+        error.in_file(self.db.data_path())
     }
 
     /// Looks at the disk for [`Self::sizes`]. A failure keeps the last number: nothing is decided by it.

@@ -94,6 +94,10 @@ pub(crate) trait Database: fmt::Debug + Send + Sync {
     fn size_bytes(&self) -> Result<u64, StorageError>;
     /// What the disk still has, in bytes.
     fn free_bytes(&self) -> Result<u64, StorageError>;
+    /// The file that the records lie in, for errors; nothing where there is none.
+    fn data_path(&self) -> Option<&Path> {
+        None
+    }
 }
 
 /// The shipped engine.

@@ -89,29 +89,8 @@ impl LoggedDatabase {
         log_bytes_max: u64,
         readers: Readers,
     ) -> Result<Self, StorageError> {
-        let log = match engine.get(KEY_SETTLED)? {
-            Some(settled) => {
-                let settled = decode_settled(settled.as_ref())?;
-                let (log, held) = CommitLog::open(dir, settled)?;
-                let layer: Layer = held.unsettled.into_iter().map(entry).collect();
-                let before = held.settled.into_iter().map(entry).collect();
-                check_settled(engine.as_ref(), &before, &layer)?;
-                if !layer.is_empty() {
-                    settle(engine.as_ref(), log.generation() - 1, &layer)?;
-                }
-                log
-            }
-            None if CommitLog::is_orphaned(dir)? => {
-                let reason = "it holds commits, and the data they belong to is missing";
-                let place = dir.display().to_string();
-                return Err(StorageError::corrupt("commit log", place, reason));
-            }
-            None => {
-                let log = CommitLog::create(dir, log_bytes_max)?;
-                settle(engine.as_ref(), 0, &Layer::new())?;
-                log
-            }
-        };
+        let log = Self::open_log(dir, engine.as_ref(), log_bytes_max)
+            .map_err(|error| error.in_file(engine.data_path()))?;
         let inner = Arc::new(Inner {
             engine,
             layers: RwLock::default(),
@@ -131,6 +110,32 @@ impl LoggedDatabase {
             settler: Mutex::new(settler),
             log_bytes_max,
         })
+    }
+
+    fn open_log(
+        dir: &Path,
+        engine: &dyn Database,
+        log_bytes_max: u64,
+    ) -> Result<CommitLog, StorageError> {
+        match engine.get(KEY_SETTLED)? {
+            Some(settled) => {
+                let settled = decode_settled(settled.as_ref())?;
+                let (log, held) = CommitLog::open(dir, settled)?;
+                let layer: Layer = held.unsettled.into_iter().map(entry).collect();
+                let before = held.settled.into_iter().map(entry).collect();
+                check_settled(engine, &before, &layer)?;
+                if !layer.is_empty() {
+                    settle(engine, log.generation() - 1, &layer)?;
+                }
+                Ok(log)
+            }
+            None => {
+                CommitLog::check_none(dir)?;
+                let log = CommitLog::create(dir, log_bytes_max)?;
+                settle(engine, 0, &Layer::new())?;
+                Ok(log)
+            }
+        }
     }
 
     fn writing(&self) -> MutexGuard<'_, Writing> {
@@ -421,6 +426,10 @@ impl Database for LoggedDatabase {
 
     fn free_bytes(&self) -> Result<u64, StorageError> {
         self.inner.engine.free_bytes()
+    }
+
+    fn data_path(&self) -> Option<&Path> {
+        self.inner.engine.data_path()
     }
 }
 
