@@ -2,7 +2,6 @@
 //!
 //! Only the writer takes the lock for writing, and nobody holds it over I/O (D6).
 
-use super::{StorageError, StorageLimits};
 use super::block_table::BlockTable;
 use super::codec::Identity;
 use super::database::Database;
@@ -10,6 +9,7 @@ use super::group::Blocks;
 use super::history::HistoryCache;
 use super::key_index::{KeyIndex, Slots};
 use super::value_cache::ValueCache;
+use super::{StorageError, StorageLimits};
 use crate::model::Revision;
 use bytes::Bytes;
 use std::collections::BTreeMap;

@@ -282,13 +282,17 @@ fn settle(engine: &dyn Database, generation: u64, layer: &Layer) -> Result<(), S
     if !batch.is_empty() {
         engine.apply(batch)?;
     }
-    if !fault::active(Fault::SettledMarkBeforeSync) {
+    let is_unsynced = fault::active(Fault::SettledWithoutSync);
+    if !fault::active(Fault::SettledMarkBeforeSync) && !is_unsynced {
         engine.sync()?;
     }
     let mark = Change::Put(Bytes::from_static(KEY_SETTLED), encode_settled(generation)?);
     let mut marks = vec![mark];
     marks.extend(last_block(engine, layer)?);
     engine.apply(marks)?;
+    if is_unsynced {
+        return Ok(());
+    }
     engine.sync()
 }
 
