@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -280,9 +281,14 @@ impl Drop for SledDatabase {
     fn drop(&mut self) {
         if self.has_failed.load(Ordering::SeqCst) {
             let db = self.db.get_mut().unwrap_or_else(PoisonError::into_inner);
-            std::mem::forget(db.take());
+            never_let_go(db.take());
         }
     }
+}
+
+/// Keeps the engine from whatever it does at its end.
+fn never_let_go(db: Option<sled::Db>) {
+    let _kept = ManuallyDrop::new(db);
 }
 
 /// What the engine says of a file that ends too early, or holds what it cannot be.
@@ -360,7 +366,7 @@ impl Database for SledDatabase {
             return;
         }
         if self.has_failed.load(Ordering::SeqCst) {
-            return std::mem::forget(db);
+            return never_let_go(db);
         }
         drop(db);
         // A thread of sled's that is still at work holds the lock for a moment longer.

@@ -117,25 +117,21 @@ impl LoggedDatabase {
         engine: &dyn Database,
         log_bytes_max: u64,
     ) -> Result<CommitLog, StorageError> {
-        match engine.get(KEY_SETTLED)? {
-            Some(settled) => {
-                let settled = decode_settled(settled.as_ref())?;
-                let (log, held) = CommitLog::open(dir, settled)?;
-                let layer: Layer = held.unsettled.into_iter().map(entry).collect();
-                let before = held.settled.into_iter().map(entry).collect();
-                check_settled(engine, &before, &layer)?;
-                if !layer.is_empty() {
-                    settle(engine, log.generation() - 1, &layer)?;
-                }
-                Ok(log)
-            }
-            None => {
-                CommitLog::check_none(dir)?;
-                let log = CommitLog::create(dir, log_bytes_max)?;
-                settle(engine, 0, &Layer::new())?;
-                Ok(log)
-            }
+        let Some(settled) = engine.get(KEY_SETTLED)? else {
+            CommitLog::check_none(dir)?;
+            let log = CommitLog::create(dir, log_bytes_max)?;
+            settle(engine, 0, &Layer::new())?;
+            return Ok(log);
+        };
+        let settled = decode_settled(settled.as_ref())?;
+        let (log, held) = CommitLog::open(dir, settled)?;
+        let layer: Layer = held.unsettled.into_iter().map(entry).collect();
+        let before = held.settled.into_iter().map(entry).collect();
+        check_settled(engine, &before, &layer)?;
+        if !layer.is_empty() {
+            settle(engine, log.generation() - 1, &layer)?;
         }
+        Ok(log)
     }
 
     fn writing(&self) -> MutexGuard<'_, Writing> {

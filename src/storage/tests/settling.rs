@@ -20,7 +20,9 @@ struct Gated {
 
 /// Done while the disk is closed.
 #[derive(Clone, Default)]
-struct AtClose(Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>);
+struct AtClose(Arc<Mutex<Option<Closing>>>);
+
+type Closing = Box<dyn FnOnce() + Send>;
 
 impl fmt::Debug for AtClose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -56,9 +56,9 @@ fn generation(sought: &BTreeMap<[u8; SOUGHT_BYTES], i64>, path: &Path) -> Vec<(u
     // Most places are passed over by their first two bytes.
     let first = |bytes: &[u8]| usize::from(bytes[0]) << 8 | usize::from(bytes[1]);
     let mut may_begin = vec![false; 1 << 16];
-    sought
-        .keys()
-        .for_each(|begin| may_begin[first(begin)] = true);
+    for begin in sought.keys() {
+        may_begin[first(begin)] = true;
+    }
     let mut found: Vec<(u64, i64)> = Vec::new();
     let windows = content.windows(SOUGHT_BYTES).zip(0..);
     for (window, at) in windows.filter(|(window, _)| may_begin[first(window)]) {
