@@ -211,6 +211,8 @@ faults! {
     LogWithoutFdatasync,
     /// The mark that a generation is in the engine is written before the engine has made it durable.
     SettledMarkBeforeSync,
+    /// A generation counts as in the engine, and the engine has not made it durable.
+    SettledWithoutSync,
     /// The log begins anew over a generation that is not in the engine.
     LogSwitchedUnsettled,
     /// What is on its way into the engine cannot be read.

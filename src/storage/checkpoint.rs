@@ -199,18 +199,20 @@ pub(crate) fn load(
     db: &dyn Database,
     expected: &CheckpointHead,
 ) -> Option<(Index, Revision)> {
-    let file = match File::open(dir.join(FILE)) {
+    let path = dir.join(FILE);
+    let file = match File::open(&path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
         Err(error) => {
-            log::warn!("the checkpoint is not used: {error}");
+            log::warn!("{} is not used: {error}", path.display());
             return None;
         }
     };
     match read(file, db, expected) {
         Ok(found) => found,
         Err(error) => {
-            log::warn!("the checkpoint is not used, all of history is read: {error}");
+            let path = path.display();
+            log::warn!("{path} is not used, all of history is read instead: {error}");
             None
         }
     }

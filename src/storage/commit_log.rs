@@ -94,8 +94,8 @@ impl CommitLog {
         };
         if found_after.positions.is_none() {
             let salt = turn(&files, settled).head.salt;
-            let name = turn(&FILES, settled);
-            held.settled = Found::of(name, &bytes, salt, settled)?.changes;
+            let place = dir.join(turn(&FILES, settled)).display().to_string();
+            held.settled = Found::of(&place, &bytes, salt, settled)?.changes;
         }
         if !fault::active(Fault::SecondGenerationSkipped) {
             held.unsettled.extend(found_after.changes);
@@ -103,8 +103,8 @@ impl CommitLog {
         Ok((Self::new(files, generation + 1), held))
     }
 
-    /// True when there is a file with a record, which belongs to data that is not there.
-    pub(crate) fn is_orphaned(dir: &Path) -> Result<bool, StorageError> {
+    /// Sees that there is no file with a record, which would belong to data that is not there.
+    pub(crate) fn check_none(dir: &Path) -> Result<(), StorageError> {
         for name in FILES {
             let path = dir.join(name);
             let bytes = match fs::read(&path) {
@@ -114,10 +114,12 @@ impl CommitLog {
             };
             let first = bytes.get(LOG_SECTOR_BYTES..).unwrap_or_default();
             if first.iter().any(|byte| *byte != 0) {
-                return Ok(true);
+                let reason = "it holds commits, and the data that they belong to is missing";
+                let place = path.display().to_string();
+                return Err(StorageError::corrupt(WHAT, place, reason));
             }
         }
-        Ok(false)
+        Ok(())
     }
 
     fn new(files: [LogFile; 2], generation: u64) -> Self {

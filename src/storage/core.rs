@@ -2,7 +2,6 @@
 //!
 //! Only the writer takes the lock for writing, and nobody holds it over I/O (D6).
 
-use super::StorageLimits;
 use super::block_table::BlockTable;
 use super::codec::Identity;
 use super::database::Database;
@@ -10,6 +9,7 @@ use super::group::Blocks;
 use super::history::HistoryCache;
 use super::key_index::{KeyIndex, Slots};
 use super::value_cache::ValueCache;
+use super::{StorageError, StorageLimits};
 use crate::model::Revision;
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -107,6 +107,11 @@ impl Core {
             disk_bytes: self.disk_bytes.load(Ordering::Relaxed),
             live_bytes: self.live_bytes.load(Ordering::Relaxed),
         }
+    }
+
+    /// An error of a read, with the file that was read.
+    pub(crate) fn blame(&self, error: StorageError) -> StorageError {
+        error.in_file(self.db.data_path())
     }
 
     /// Looks at the disk for [`Self::sizes`]. A failure keeps the last number: nothing is decided by it.

@@ -2,7 +2,7 @@
 //!
 //! It never knows what the bytes mean. It never uses `transaction` or `flush_async`, and it never takes a flush for
 //! durable: sled's `flush` issues no fsync, so the data file is synced here. `durable_writes.c` sees that what sled itself
-//! takes for stable is durable.
+//! takes for stable is durable. It never syncs again what a sync has failed for: the system may have given that up.
 
 use super::directory::{create_directory, directory, sync_directory};
 use super::engine_files::{
@@ -15,8 +15,10 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
@@ -94,6 +96,10 @@ pub(crate) trait Database: fmt::Debug + Send + Sync {
     fn size_bytes(&self) -> Result<u64, StorageError>;
     /// What the disk still has, in bytes.
     fn free_bytes(&self) -> Result<u64, StorageError>;
+    /// The file that the records lie in, for errors; nothing where there is none.
+    fn data_path(&self) -> Option<&Path> {
+        None
+    }
 }
 
 /// The shipped engine.
@@ -102,7 +108,10 @@ pub(crate) struct SledDatabase {
     db: RwLock<Option<sled::Db>>,
     /// A handle of our own on sled's data file: any handle of a file syncs all of it.
     data_file: File,
+    data_path: PathBuf,
     dir: PathBuf,
+    /// What was written before a call that failed may never reach the disk.
+    has_failed: AtomicBool,
 }
 
 impl fmt::Debug for SledDatabase {
@@ -133,7 +142,9 @@ impl SledDatabase {
         Ok(Self {
             db: RwLock::new(Some(db)),
             data_file,
+            data_path: dir.join(DATA_FILE),
             dir: dir.to_path_buf(),
+            has_failed: AtomicBool::new(false),
         })
     }
 
@@ -162,7 +173,10 @@ fn open_patiently(
         // sled gives the lock's own error no kind, only this text.
         if !error.to_string().contains("could not acquire lock") {
             return Err(match error {
-                sled::Error::Io(error) => directory(dir, &error),
+                sled::Error::Io(error) if !is_damage(&error) => {
+                    engine_files::distrust(dir);
+                    directory(dir, &error)
+                }
                 error => unreadable(dir, &error),
             });
         }
@@ -215,6 +229,7 @@ fn remove_leftovers(dir: &Path) -> io::Result<bool> {
             fs::remove_file(entry.path())?;
         }
     }
+    engine_files::write_again_if_distrusted(dir)?;
     let settings = dir.join(SETTINGS_FILE);
     if data.metadata()?.len() == 0 && settings.exists() {
         fs::remove_file(settings)?;
@@ -232,19 +247,56 @@ impl SledDatabase {
         match panic::catch_unwind(AssertUnwindSafe(call)) {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(error)) => Err(self.error(doing, error)),
-            Err(_) => Err(damaged(
-                &self.dir.join(DATA_FILE),
-                "the engine panicked over it",
-            )),
+            Err(_) => {
+                self.fail();
+                Err(damaged(&self.data_path, "the engine panicked over it"))
+            }
         }
     }
 
     fn error(&self, doing: &'static str, error: sled::Error) -> StorageError {
         match error {
             error @ sled::Error::Corruption { .. } => unreadable(&self.dir, &error),
-            error => StorageError::disk(doing, error),
+            sled::Error::Io(error) if is_damage(&error) => {
+                unreadable(&self.dir, &sled::Error::Io(error))
+            }
+            error => {
+                self.fail();
+                StorageError::disk(doing, error)
+            }
         }
     }
+
+    /// After a call that failed nothing more is written, and whoever opens next does not believe what can be read.
+    fn fail(&self) {
+        if !self.has_failed.swap(true, Ordering::SeqCst) {
+            engine_files::distrust(&self.dir);
+        }
+    }
+}
+
+/// The engine would write and sync as it is let go of: after a failure it is left as it is, with its lock, until the process
+/// ends.
+impl Drop for SledDatabase {
+    fn drop(&mut self) {
+        if self.has_failed.load(Ordering::SeqCst) {
+            let db = self.db.get_mut().unwrap_or_else(PoisonError::into_inner);
+            never_let_go(db.take());
+        }
+    }
+}
+
+/// Keeps the engine from whatever it does at its end.
+fn never_let_go(db: Option<sled::Db>) {
+    let _kept = ManuallyDrop::new(db);
+}
+
+/// What the engine says of a file that ends too early, or holds what it cannot be.
+fn is_damage(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData
+    )
 }
 
 /// An error that names the data file and, if the engine knows, the place in it.
@@ -275,9 +327,10 @@ impl Database for SledDatabase {
     fn sync(&self) -> Result<(), StorageError> {
         let db = self.db()?;
         self.call("flush", || db.flush())?;
-        self.data_file
-            .sync_data()
-            .map_err(|error| StorageError::disk("sync the data file", error))
+        self.data_file.sync_data().map_err(|error| {
+            self.fail();
+            StorageError::disk("sync the data file", error)
+        })
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Stored>, StorageError> {
@@ -312,6 +365,9 @@ impl Database for SledDatabase {
         if db.is_none() {
             return;
         }
+        if self.has_failed.load(Ordering::SeqCst) {
+            return never_let_go(db);
+        }
         drop(db);
         // A thread of sled's that is still at work holds the lock for a moment longer.
         for _ in 0..LOCK_RELEASE_TRIES {
@@ -335,5 +391,9 @@ impl Database for SledDatabase {
         rustix::fs::statvfs(&self.dir)
             .map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
             .map_err(|error| StorageError::disk("look at the free space", error))
+    }
+
+    fn data_path(&self) -> Option<&Path> {
+        Some(&self.data_path)
     }
 }

@@ -1,12 +1,17 @@
 //! What the engine's files have to look like before it may open them: it takes some damage for another truth.
 //!
 //! The engine only warns of settings whose checksum is wrong, makes an empty store of data that is gone, and does not say
-//! which file it could not read. This never changes a file and never looks into the data itself.
+//! which file it could not read. This never changes what a file holds and never looks into the data itself.
+//!
+//! When a sync has failed, the system counts what it could not write as written: it can be read until the power goes, and no
+//! later sync brings it to the disk. So whoever sees that leaves a file, and the next opening writes everything again.
+//! That file need not be durable: after a power cut what can be read is what the disk has.
 
 use super::StorageError;
 use super::directory::directory;
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// The engine's log and pages.
@@ -17,6 +22,10 @@ pub(super) const SETTINGS_FILE: &str = "conf";
 pub(super) const SNAPSHOT_PREFIX: &str = "snap.";
 /// The end of a snapshot's name while it is written.
 pub(super) const SNAPSHOT_UNFINISHED: &str = ".generating";
+/// Says that not all that can be read of the engine's files is on the disk.
+const DISTRUSTED_FILE: &str = "db.distrusted";
+/// How much is written again at a time.
+const AGAIN_BYTES: usize = 1 << 20;
 /// A snapshot ends with its length and its CRC-32.
 const SNAPSHOT_TAIL_BYTES: usize = 12;
 const WHAT: &str = "engine file";
@@ -41,6 +50,48 @@ pub(super) fn check(dir: &Path, segment_bytes: usize) -> Result<(), StorageError
         check_snapshot(&entry.path())?;
     }
     Ok(())
+}
+
+/// Has the next opening write all files again.
+pub(super) fn distrust(dir: &Path) {
+    if let Err(error) = File::create(dir.join(DISTRUSTED_FILE)) {
+        log::error!(
+            "a call to the disk failed, and it cannot be noted in {}: start the machine anew before the store: {error}",
+            dir.display()
+        );
+    }
+}
+
+/// Writes the engine's files again as they are, and durably, if they are not to be trusted. The caller has their lock.
+pub(super) fn write_again_if_distrusted(dir: &Path) -> io::Result<()> {
+    let mark = dir.join(DISTRUSTED_FILE);
+    if !mark.exists() {
+        return Ok(());
+    }
+    log::warn!("the disk failed: the engine's files are written again before they are used");
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name == DATA_FILE || name == SETTINGS_FILE || name.starts_with(SNAPSHOT_PREFIX) {
+            write_again(&entry.path())?;
+        }
+    }
+    fs::remove_file(mark)
+}
+
+fn write_again(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let (mut part, mut at) = (vec![0; AGAIN_BYTES], 0);
+    loop {
+        let bytes = file.read_at(&mut part, at)?;
+        let Some(read) = part.get(..bytes).filter(|read| !read.is_empty()) else {
+            break;
+        };
+        file.write_all_at(read, at)?;
+        at += bytes as u64;
+    }
+    file.sync_all()
 }
 
 /// They are the same for every store of this version.

@@ -4,7 +4,7 @@
 //! writer's own nothing more is written. No error here is ever turned into an empty answer.
 
 use crate::model::Refusal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The disk, or what lies on it, is not as it has to be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,7 +39,7 @@ pub enum StorageError {
     Corrupt {
         /// What kind of record.
         what: &'static str,
-        /// Where it lies.
+        /// Where it lies: the file, and if it is one of many records, which.
         place: String,
         /// Which check it fails.
         reason: String,
@@ -79,6 +79,25 @@ impl StorageError {
             what,
             place: place.into(),
             reason: reason.into(),
+        }
+    }
+
+    /// The same, with the file that the record lies in, for those who find damage and know of records alone.
+    pub(super) fn in_file(self, path: Option<&Path>) -> Self {
+        let Some((path, dir)) = path.and_then(|path| Some((path, path.parent()?))) else {
+            return self;
+        };
+        match self {
+            Self::Corrupt {
+                what,
+                place,
+                reason,
+            } if !Path::new(&place).starts_with(dir) => Self::Corrupt {
+                place: format!("{}, {place}", path.display()),
+                what,
+                reason,
+            },
+            other => other,
         }
     }
 

@@ -89,29 +89,8 @@ impl LoggedDatabase {
         log_bytes_max: u64,
         readers: Readers,
     ) -> Result<Self, StorageError> {
-        let log = match engine.get(KEY_SETTLED)? {
-            Some(settled) => {
-                let settled = decode_settled(settled.as_ref())?;
-                let (log, held) = CommitLog::open(dir, settled)?;
-                let layer: Layer = held.unsettled.into_iter().map(entry).collect();
-                let before = held.settled.into_iter().map(entry).collect();
-                check_settled(engine.as_ref(), &before, &layer)?;
-                if !layer.is_empty() {
-                    settle(engine.as_ref(), log.generation() - 1, &layer)?;
-                }
-                log
-            }
-            None if CommitLog::is_orphaned(dir)? => {
-                let reason = "it holds commits, and the data they belong to is missing";
-                let place = dir.display().to_string();
-                return Err(StorageError::corrupt("commit log", place, reason));
-            }
-            None => {
-                let log = CommitLog::create(dir, log_bytes_max)?;
-                settle(engine.as_ref(), 0, &Layer::new())?;
-                log
-            }
-        };
+        let log = Self::open_log(dir, engine.as_ref(), log_bytes_max)
+            .map_err(|error| error.in_file(engine.data_path()))?;
         let inner = Arc::new(Inner {
             engine,
             layers: RwLock::default(),
@@ -131,6 +110,28 @@ impl LoggedDatabase {
             settler: Mutex::new(settler),
             log_bytes_max,
         })
+    }
+
+    fn open_log(
+        dir: &Path,
+        engine: &dyn Database,
+        log_bytes_max: u64,
+    ) -> Result<CommitLog, StorageError> {
+        let Some(settled) = engine.get(KEY_SETTLED)? else {
+            CommitLog::check_none(dir)?;
+            let log = CommitLog::create(dir, log_bytes_max)?;
+            settle(engine, 0, &Layer::new())?;
+            return Ok(log);
+        };
+        let settled = decode_settled(settled.as_ref())?;
+        let (log, held) = CommitLog::open(dir, settled)?;
+        let layer: Layer = held.unsettled.into_iter().map(entry).collect();
+        let before = held.settled.into_iter().map(entry).collect();
+        check_settled(engine, &before, &layer)?;
+        if !layer.is_empty() {
+            settle(engine, log.generation() - 1, &layer)?;
+        }
+        Ok(log)
     }
 
     fn writing(&self) -> MutexGuard<'_, Writing> {
@@ -277,13 +278,17 @@ fn settle(engine: &dyn Database, generation: u64, layer: &Layer) -> Result<(), S
     if !batch.is_empty() {
         engine.apply(batch)?;
     }
-    if !fault::active(Fault::SettledMarkBeforeSync) {
+    let is_unsynced = fault::active(Fault::SettledWithoutSync);
+    if !fault::active(Fault::SettledMarkBeforeSync) && !is_unsynced {
         engine.sync()?;
     }
     let mark = Change::Put(Bytes::from_static(KEY_SETTLED), encode_settled(generation)?);
     let mut marks = vec![mark];
     marks.extend(last_block(engine, layer)?);
     engine.apply(marks)?;
+    if is_unsynced {
+        return Ok(());
+    }
     engine.sync()
 }
 
@@ -421,6 +426,10 @@ impl Database for LoggedDatabase {
 
     fn free_bytes(&self) -> Result<u64, StorageError> {
         self.inner.engine.free_bytes()
+    }
+
+    fn data_path(&self) -> Option<&Path> {
+        self.inner.engine.data_path()
     }
 }
 

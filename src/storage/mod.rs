@@ -90,7 +90,8 @@ fn open_on(
     limits: StorageLimits,
     readers: Readers,
 ) -> Result<(Writer, ReadView), StorageError> {
-    let recovered = recovery::recover(db.as_ref(), dir)?;
+    let recovered =
+        recovery::recover(db.as_ref(), dir).map_err(|error| error.in_file(db.data_path()))?;
     let published = (recovered.revision, recovered.compaction.scheduled);
     let core = Core::new(db, limits, recovered.identity, recovered.index, published);
     let core = Arc::new(core);

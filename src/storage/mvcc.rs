@@ -198,6 +198,7 @@ impl Writer {
 
     /// Ends all writing. What was applied is forgotten: nobody was told of it.
     fn fail(&mut self, error: StorageError) -> StorageError {
+        let error = self.core.blame(error);
         log::error!("the store stops writing: {error}");
         self.overlay = Overlay::new(self.core.revision());
         self.failed = Some(error.clone());

@@ -86,7 +86,7 @@ impl ReadView {
     /// Reads a range. The revision beside the answer is the store's own, for the header.
     pub fn range(&self, query: RangeQuery, done: Done<(Revision, RangeAnswer)>) {
         match read_range(&self.core, &query, Look::Memory) {
-            Outcome::Done(result) => done(result),
+            Outcome::Done(result) => done(blamed(&self.core, result)),
             Outcome::NeedsReader => self.submit(done, move |core| {
                 match read_range(core, &query, Look::Disk) {
                     Outcome::Done(result) => result,
@@ -210,9 +210,17 @@ impl ReadView {
         done: Done<T>,
         read: impl FnOnce(&Core) -> Result<T, ReadError> + Send + 'static,
     ) {
-        let job: Job = Box::new(move |core| done(core.and_then(read)));
+        let job: Job = Box::new(move |core| done(core.and_then(|core| blamed(core, read(core)))));
         self.pool.submit(job);
     }
+}
+
+/// The outcome of a read; an error names the file.
+fn blamed<T>(core: &Core, result: Result<T, ReadError>) -> Result<T, ReadError> {
+    result.map_err(|error| match error {
+        ReadError::Failed(error) => ReadError::Failed(core.blame(error)),
+        other => other,
+    })
 }
 
 fn lost_record(place: Place) -> StorageError {

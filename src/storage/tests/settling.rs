@@ -5,6 +5,7 @@ use super::super::logged::LoggedDatabase;
 use super::super::testing::MemoryDisk;
 use super::super::{Readers, StorageError};
 use super::log::{LOG_BYTES_MAX, copied, image, opened, put, remove, seen, try_open, write};
+use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
@@ -14,6 +15,19 @@ use std::sync::{Arc, Condvar, Mutex};
 struct Gated {
     disk: MemoryDisk,
     gate: Arc<(Mutex<Gate>, Condvar)>,
+    at_close: AtClose,
+}
+
+/// Done while the disk is closed.
+#[derive(Clone, Default)]
+struct AtClose(Arc<Mutex<Option<Closing>>>);
+
+type Closing = Box<dyn FnOnce() + Send>;
+
+impl fmt::Debug for AtClose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AtClose").finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +43,7 @@ impl Gated {
         Self {
             disk: MemoryDisk::default(),
             gate: Arc::new((Mutex::new(Gate::Open), Condvar::new())),
+            at_close: AtClose::default(),
         }
     }
 
@@ -66,7 +81,11 @@ impl Database for Gated {
         self.disk.scan(from, until)
     }
 
-    fn close(&self) {}
+    fn close(&self) {
+        if let Some(closing) = self.at_close.0.lock().unwrap().take() {
+            closing();
+        }
+    }
 
     fn size_bytes(&self) -> Result<u64, StorageError> {
         self.disk.size_bytes()
@@ -164,25 +183,6 @@ fn data_that_is_older_than_its_log_is_refused() {
     assert!(error.contains("older than its log"), "{error}");
 }
 
-/// A record that was written and never synced is read back from the system's memory, and a power cut while it is settled
-/// must not leave a part of it in the engine.
-#[test]
-fn last_record_is_written_again_before_it_is_settled() {
-    let (dir, disk) = (tempfile::tempdir().unwrap(), MemoryDisk::default());
-    write(&opened(dir.path(), &disk), vec![put("a", "1")]);
-    let path = dir.path().join("commit.1.log");
-    let before = fs::metadata(&path).unwrap().modified().unwrap();
-    let long_ago = before - std::time::Duration::from_hours(1);
-    fs::File::options()
-        .write(true)
-        .open(&path)
-        .unwrap()
-        .set_modified(long_ago)
-        .unwrap();
-    drop(opened(dir.path(), &disk));
-    assert!(fs::metadata(&path).unwrap().modified().unwrap() > long_ago);
-}
-
 #[test]
 fn panic_of_the_engine_ends_the_store_and_not_its_writer() {
     let (dir, disk) = (tempfile::tempdir().unwrap(), Gated::new());
@@ -207,6 +207,25 @@ fn panic_of_the_engine_ends_the_store_and_not_its_writer() {
         seen(&opened(dir.path(), &disk.disk)),
         image(&[("a", large(b'1').as_str())])
     );
+}
+
+/// What the engine lacks is in memory alone: who reads while the store closes must not find the engine without it.
+#[test]
+fn layers_are_let_go_of_after_the_engine() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Gated::new());
+    let db = Arc::new(threaded(dir.path(), &disk));
+    write(&db, vec![put("a", "1")]);
+    // So that it cannot be settled.
+    disk.set(Gate::Broken);
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let reader = Arc::clone(&db);
+    *disk.at_close.0.lock().unwrap() = Some(Box::new(move || {
+        sender.send(reader.get(b"a").unwrap()).unwrap();
+    }));
+    db.close();
+    let found = receiver.try_recv().expect("the engine was closed");
+    assert_eq!(found.expect("it is found").as_ref(), b"1");
+    assert!(disk.get(b"a").unwrap().is_none(), "the engine lacks it");
 }
 
 #[test]

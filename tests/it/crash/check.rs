@@ -22,8 +22,8 @@ pub(super) struct Known {
     /// What each revision holds, if it is there.
     asked: BTreeMap<i64, Vec<(String, Option<usize>)>>,
     acknowledged: i64,
-    /// What was acknowledged before the last group.
-    acknowledged_before: i64,
+    /// What was acknowledged with each group: through which revision, and compacted at which.
+    groups: Vec<(i64, i64)>,
     compaction_asked: i64,
     compactions_asked: BTreeSet<i64>,
     compaction_acknowledged: i64,
@@ -40,8 +40,8 @@ impl Known {
             }
             Note::Acknowledged { revision } => {
                 if *revision > self.acknowledged {
-                    self.acknowledged_before = self.acknowledged;
                     self.acknowledged = *revision;
+                    self.groups.push((*revision, self.compaction_acknowledged));
                 }
             }
             Note::CompactionAsked { revision } => {
@@ -56,21 +56,37 @@ impl Known {
         self.acknowledged
     }
 
-    /// The same, were the last group not acknowledged.
-    pub(super) fn but_for_the_last_group(&self) -> Self {
+    /// The last revision that was acknowledged with a group before the one of `revision`.
+    pub(super) fn acknowledged_below(&self, revision: i64) -> i64 {
+        let before = self.groups.partition_point(|(last, _)| *last < revision);
+        before
+            .checked_sub(1)
+            .map_or(0, |group| self.groups[group].0)
+    }
+
+    /// The same, were nothing behind a revision acknowledged that ends a group.
+    pub(super) fn but_for_what_follows(&self, revision: i64) -> Self {
+        let group = self.groups.iter().rfind(|(last, _)| *last <= revision);
+        let (acknowledged, compaction_acknowledged) = group.copied().unwrap_or_default();
         Self {
-            acknowledged: self.acknowledged_before,
+            acknowledged,
+            compaction_acknowledged,
             ..self.clone()
         }
     }
 
-    /// The same, were nothing acknowledged: whatever is there has to be right and without a hole.
-    pub(super) fn but_for_any_end(&self) -> Self {
-        Self {
-            acknowledged: 0,
-            compaction_acknowledged: 0,
-            ..self.clone()
-        }
+    /// The same, were the last group not acknowledged, nor a compaction behind it.
+    pub(super) fn but_for_the_last_group(&self) -> Self {
+        self.but_for_what_follows(self.acknowledged_below(self.acknowledged))
+    }
+
+    /// The puts that were acknowledged: revision, place within it, and length of the value.
+    pub(super) fn acknowledged_puts(&self) -> impl Iterator<Item = (i64, usize, usize)> {
+        let acknowledged = self.asked.range(..=self.acknowledged);
+        acknowledged.flat_map(|(revision, events)| {
+            let events = events.iter().zip(0..);
+            events.filter_map(|((_, bytes), sub)| Some((*revision, sub, (*bytes)?)))
+        })
     }
 
     fn last_asked(&self) -> i64 {

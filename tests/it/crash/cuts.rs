@@ -45,7 +45,8 @@ fn run_child(test: &str, root: PathBuf, trace: &Path, seed: u64) -> Run {
 }
 
 /// Where to cut, ascending: a third right before a sync of writes that lie apart from each other, because then their order
-/// counts; the others right before syncs of the engine's files or changes of names, right before any sync, and anywhere.
+/// counts; the others right before syncs of the engine's files or changes of names, of the commit log, of anything, and
+/// anywhere.
 fn places(trace: &Trace, cuts: usize, dice: &mut Dice) -> Vec<usize> {
     let those = |wanted: &dyn Fn(&Step) -> bool| -> Vec<usize> {
         let steps = trace.steps.iter().zip(0..);
@@ -57,13 +58,14 @@ fn places(trace: &Trace, cuts: usize, dice: &mut Dice) -> Vec<usize> {
         Step::Note(_) | Step::Write { .. } => false,
         _ => true,
     });
+    let of_the_log = those(&is_sync_of_the_log);
     let syncs = those(&|step| matches!(step, Step::Sync { .. } | Step::SyncDirectory { .. }));
     let anywhere = (0..=trace.steps.len()).collect();
     let mut apart = syncs_of_writes_apart(trace);
     if apart.is_empty() {
         apart.clone_from(&rare);
     }
-    let kinds: [&Vec<usize>; 6] = [&apart, &rare, &apart, &syncs, &apart, &anywhere];
+    let kinds: [&Vec<usize>; 6] = [&apart, &rare, &of_the_log, &syncs, &apart, &anywhere];
     let mut places: Vec<usize> = (0..cuts)
         .map(|cut| {
             let from = kinds[cut % kinds.len()];
@@ -72,6 +74,10 @@ fn places(trace: &Trace, cuts: usize, dice: &mut Dice) -> Vec<usize> {
         .collect();
     places.sort_unstable();
     places
+}
+
+fn is_sync_of_the_log(step: &Step) -> bool {
+    matches!(step, Step::Sync { path, .. } if path.ends_with(".log"))
 }
 
 /// The syncs before which a file has several writes, one of them not where the one before it ended.
@@ -109,7 +115,13 @@ fn cut(mut disk: Disk<'_>, run: &Run, known: &Known, cuts: usize, seed: u64) -> 
             known.learn(step);
         }
         done = place;
-        let tail = Tail::ALL[dice.below(Tail::ALL.len() as u64) as usize];
+        // A record of the log is one write: what can be told of it only its sectors tell.
+        let is_record = run.trace.steps.get(place).is_some_and(is_sync_of_the_log);
+        let tail = if is_record && dice.percent(50) {
+            Tail::Sectors
+        } else {
+            Tail::ALL[dice.below(Tail::ALL.len() as u64) as usize]
+        };
         let image = scratch();
         disk.image(tail, &mut dice, image.path());
         let dir = image.path().join("data");

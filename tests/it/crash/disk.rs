@@ -2,15 +2,16 @@
 //!
 //! The model: a file's bytes are durable once an fsync or fdatasync of that file that came after their write has ended;
 //! `sync_file_range` counts as nothing. Of the writes since then any subset of sectors of 512 bytes may have reached the
-//! disk, in any order, and so may changes of the length. Names are durable once their directory is synced; of the later
+//! disk, in any order, and so may changes of the length. When a sync fails, what it should have made durable is lost in part
+//! or whole, and no later sync brings it back, as on Linux: whoever reads still sees it, until the power goes. Names are durable once their directory is synced; of the later
 //! changes of names a prefix is kept, because file systems with a journal keep those in order. A sector is old or new.
 
 use super::Dice;
 use super::trace::{Step, Trace};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 const SECTOR_BYTES: usize = 512;
@@ -129,6 +130,8 @@ pub(super) struct Disk<'a> {
     pending_names: Vec<NameChange>,
     /// Syncs of files whose names end in this are believed and do nothing: for tests of the tests.
     lies_about: Option<&'static str>,
+    /// What is lost when a sync fails.
+    dice: Dice,
 }
 
 impl<'a> Disk<'a> {
@@ -142,6 +145,7 @@ impl<'a> Disk<'a> {
             names: Names::new(),
             pending_names: Vec::new(),
             lies_about: None,
+            dice: Dice(trace.steps.len() as u64),
         };
         for (path, number, content) in &before.0 {
             let inode = content.as_ref().map(|durable| {
@@ -225,7 +229,8 @@ impl<'a> Disk<'a> {
                 let path = path.clone();
                 self.pending_names.push(NameChange::Directory { path });
             }
-            Step::SyncFailed { .. } | Step::Note(_) => {}
+            Step::SyncFailed { file, .. } => self.lose(*file),
+            Step::Note(_) => {}
         }
     }
 
@@ -248,19 +253,35 @@ impl<'a> Disk<'a> {
             match inode {
                 _ if !is_reachable => {}
                 None => fs::create_dir(&path).expect("a directory"),
-                Some(inode) => self.write_file(&self.inodes[inode], tail, dice, &path),
+                Some(inode) => {
+                    let content = self.inodes[inode].after_a_cut(self.trace, tail, dice);
+                    fs::write(&path, content).expect("a file of the image");
+                }
             }
         }
     }
 
-    fn write_file(&self, inode: &Inode, tail: Tail, dice: &mut Dice, path: &Path) {
-        let file = File::create(path).expect("a file of the image");
-        let put = |data: &[u8], offset| file.write_all_at(data, offset).expect("the image");
-        put(&inode.durable, 0);
-        let writes = inode.pending.len() as u64;
+    /// Of what was written and not synced only a part will ever reach the disk.
+    fn lose(&mut self, file: u64) {
+        const TAILS: [Tail; 4] = [Tail::Dropped, Tail::Prefix, Tail::Sectors, Tail::Writes];
+        let mut dice = self.dice.clone();
+        let tail = TAILS[dice.below(TAILS.len() as u64) as usize];
+        let trace = self.trace;
+        let inode = self.inode(file);
+        inode.durable = inode.after_a_cut(trace, tail, &mut dice);
+        inode.pending.clear();
+        self.dice = dice;
+    }
+}
+
+impl Inode {
+    /// The content after a cut of the power.
+    fn after_a_cut(&self, trace: &Trace, tail: Tail, dice: &mut Dice) -> Vec<u8> {
+        let mut content = self.durable.clone();
+        let writes = self.pending.len() as u64;
         // In whole writes, and then in sectors of the one in which it ends.
         let (end, one) = (dice.below(writes + 1), dice.below(writes));
-        for (pending, number) in inode.pending.iter().zip(0..) {
+        for (pending, number) in self.pending.iter().zip(0..) {
             let whole = match tail {
                 Tail::Dropped | Tail::Sectors => false,
                 Tail::Kept => true,
@@ -270,14 +291,14 @@ impl<'a> Disk<'a> {
                 Tail::OnlyOne => number == one,
             };
             match pending {
-                Pending::Truncate { bytes } => {
-                    if whole || (tail == Tail::Sectors && dice.percent(50)) {
-                        file.set_len(*bytes).expect("the image");
+                _ if whole => apply(trace, &mut content, pending),
+                Pending::Truncate { .. } => {
+                    if tail == Tail::Sectors && dice.percent(50) {
+                        apply(trace, &mut content, pending);
                     }
                 }
-                Pending::Write { offset, data } if whole => put(self.trace.data(data), *offset),
                 Pending::Write { offset, data } => {
-                    let data = self.trace.data(data);
+                    let data = trace.data(data);
                     let torn_at = dice.below(data.len() as u64 + 1);
                     for (sector, at) in sectors(data, *offset) {
                         let is_kept = match tail {
@@ -286,12 +307,13 @@ impl<'a> Disk<'a> {
                             _ => false,
                         };
                         if is_kept {
-                            put(sector, at);
+                            put(&mut content, sector, at);
                         }
                     }
                 }
             }
         }
+        content
     }
 }
 
@@ -313,11 +335,12 @@ fn apply(trace: &Trace, content: &mut Vec<u8>, pending: &Pending) {
         Pending::Truncate { bytes } => {
             content.resize(usize::try_from(*bytes).expect("a length"), 0);
         }
-        Pending::Write { offset, data } => {
-            let data = trace.data(data);
-            let at = usize::try_from(*offset).expect("an offset");
-            content.resize(content.len().max(at + data.len()), 0);
-            content[at..at + data.len()].copy_from_slice(data);
-        }
+        Pending::Write { offset, data } => put(content, trace.data(data), *offset),
     }
+}
+
+fn put(content: &mut Vec<u8>, data: &[u8], offset: u64) {
+    let at = usize::try_from(offset).expect("an offset");
+    content.resize(content.len().max(at + data.len()), 0);
+    content[at..at + data.len()].copy_from_slice(data);
 }

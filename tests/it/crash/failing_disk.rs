@@ -1,25 +1,27 @@
 //! A disk that fails: one that is full, and one whose sync reports an error.
 //!
 //! A full disk is a small file system in memory, mounted in a mount namespace of the server's own. That needs root, or user
-//! namespaces for everyone, and `unshare` and `mount`. Where they are refused, as in a container without privileges, the store
-//! is opened in this process on the real disk, with a reserve that leaves it little of what is free there.
+//! namespaces for everyone, and `unshare` and `mount`. Where they are refused, as in a container without privileges, or with
+//! `VIGIL_CRASH_NO_MOUNT=1`, the store is opened in this process with a reserve that no disk has. What that leaves to the
+//! tests of `src/storage` is a disk that gets full, and free again, under an open store.
 
-use super::check::{Known, check};
+use super::check::{Known, check, range};
+use super::disk::{Before, Disk, Tail};
 use super::load::{self, Load, limits};
 use super::trace::{Step, Trace};
-use super::{child, child_home, scratch, serve, shim};
+use super::{Dice, child, child_home, count, scratch, serve, shim};
 use crate::support::pb::PutRequest;
 use crate::support::requests::{get, on_everything};
 use crate::support::stream::revisions_in;
 use crate::support::{Client, PeerKind, Setup};
 use std::env;
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tonic::Code;
-use vigil::model::{Put, Refusal};
-use vigil::storage::{ApplyError, Readers, StorageLimits, open};
+use vigil::model::{DeleteRange, KeyRange, Put, Refusal, Revision, Write};
+use vigil::storage::{ApplyError, CompactionStep, Readers, StorageLimits, Writer, open};
 
 const MIB: usize = 1 << 20;
 /// The file system is larger than what is kept free by this, before the ballast is put there.
@@ -27,14 +29,17 @@ const ROOM_MIB: u64 = 96;
 const BALLAST_MIB: usize = 64;
 /// More puts than fit, of a MiB each.
 const PUTS_MAX: usize = 400;
+/// Cuts behind a failed sync in a run of all tests, and of one child's run.
+const CUTS: usize = 24;
+const CUTS_PER_RUN: usize = 8;
 
 #[tokio::test]
 async fn d5_puts_are_refused_before_the_disk_is_full_and_taken_again_after() {
-    if can_mount() {
+    if env::var_os("VIGIL_CRASH_NO_MOUNT").is_none() && can_mount() {
         on_a_small_disk().await;
     } else {
-        eprintln!("no mount namespace here: on the real disk instead");
-        on_the_real_disk();
+        eprintln!("no mount namespace here: with a reserve that no disk has instead");
+        with_a_reserve_that_no_disk_has();
     }
 }
 
@@ -45,13 +50,6 @@ fn can_mount() -> bool {
         .stderr(Stdio::null())
         .status();
     tried.is_ok_and(|status| status.success())
-}
-
-fn write_ballast(path: &Path) {
-    let mut ballast = File::create(path).expect("a ballast");
-    for _ in 0..BALLAST_MIB {
-        ballast.write_all(&vec![1; MIB]).expect("room for it");
-    }
 }
 
 async fn put(client: &Client, number: usize) -> Result<i64, tonic::Status> {
@@ -83,7 +81,7 @@ async fn on_a_small_disk() {
     let below = disk.strip_prefix("/").expect("an absolute path");
     let seen = PathBuf::from(format!("/proc/{}/root", process.id())).join(below);
     let ballast = seen.join("ballast");
-    write_ballast(&ballast);
+    fs::write(&ballast, vec![1; BALLAST_MIB * MIB]).expect("room for it");
     let mut stream = client.watch();
     stream.created(on_everything()).await;
     let mut last = 1;
@@ -131,49 +129,65 @@ async fn on_a_small_disk() {
     assert!(process.wait_exit().await.success(), "{}", process.output());
 }
 
-fn on_the_real_disk() {
+fn with_a_reserve_that_no_disk_has() {
+    const PUTS: i64 = 8;
     let home = tempfile::tempdir().expect("a temporary directory");
-    let ballast = home.path().join("ballast");
-    write_ballast(&ballast);
-    let stat = rustix::fs::statvfs(home.path()).expect("a disk");
-    let free_bytes = stat.f_bavail.saturating_mul(stat.f_frsize);
-    let limits = StorageLimits {
-        free_space_reserve_bytes: free_bytes.saturating_sub(16 << 20),
-        free_space_check_bytes: 1 << 20,
-        ..StorageLimits::default()
-    };
     let data = home.path().join("data");
-    let (mut writer, view) = open(&data, limits, Readers::Inline).expect("it opens");
-    let put = |number: usize| {
-        vigil::model::Write::Put(Put {
+    let reserved = |free_space_reserve_bytes| {
+        let limits = StorageLimits {
+            free_space_reserve_bytes,
+            ..StorageLimits::default()
+        };
+        open(&data, limits, Readers::Inline).expect("it opens")
+    };
+    let put = |writer: &mut Writer, number: i64| {
+        let put = Put {
             key: format!("k{number}").into(),
             value: vec![b'v'; MIB].into(),
             ..Put::default()
-        })
+        };
+        let answer = writer.apply(&Write::Put(put), false)?;
+        writer.commit()?;
+        Ok::<Revision, ApplyError>(answer.revision)
     };
-    let mut until = |is_wanted: &dyn Fn(&Result<_, ApplyError>) -> bool| {
-        (0..PUTS_MAX).any(|number| {
-            let answer = writer.apply(&put(number), false);
-            writer.commit().expect("a commit");
-            is_wanted(&answer.map(|_| ()))
-        })
-    };
-    let is_full = |answer: &Result<(), ApplyError>| {
-        matches!(answer, Err(ApplyError::Refused(Refusal::NoSpace)))
-    };
-    assert!(until(&is_full), "it is refused some time");
-    assert!(view.revision().0 > 1, "and not at once");
-    fs::remove_file(&ballast).expect("it goes");
-    assert!(until(&|answer| answer.is_ok()), "it is taken again");
+    let (mut writer, _) = reserved(0);
+    for number in 0..PUTS {
+        assert_eq!(put(&mut writer, number), Ok(Revision(2 + number)));
+    }
+    writer.close().expect("a closing");
+    let (mut writer, view) = reserved(u64::MAX);
+    let refused = put(&mut writer, 0);
+    assert_eq!(refused, Err(ApplyError::Refused(Refusal::NoSpace)));
+    // Reads, deletes and compactions go on.
+    let read = range(&view, 0);
+    assert_eq!(read.len(), 8);
+    assert_eq!(read[0].value.len(), MIB);
+    let delete = Write::Delete(DeleteRange {
+        range: KeyRange::single("k0"),
+        prev_kv: false,
+    });
+    writer.apply(&delete, false).expect("a delete");
+    writer.commit().expect("a commit");
+    let last = Revision(2 + PUTS);
+    assert_eq!(view.revision(), last);
+    writer.compact(last).expect("a compaction");
+    while writer.compaction_step().expect("a step") != CompactionStep::Idle {}
+    drop(view);
+    writer.close().expect("a closing");
+    let (mut writer, view) = reserved(0);
+    assert_eq!(view.compact_revision(), last);
+    assert_eq!(put(&mut writer, 0), Ok(last.next()), "it is taken again");
+    assert_eq!(range(&view, 0).len(), 8);
     writer.close().expect("a closing");
 }
 
-/// The child of the test below.
+/// The child of the tests below. One whose disk is well has less to do.
 fn be_the_child(home: &Path) {
     let trace = PathBuf::from(env::var_os("VIGIL_SHIM_TRACE").expect("a trace"));
+    let fails = env::var_os("VIGIL_SHIM_FAIL").is_some();
     let load = Load {
         seed: 3,
-        bytes: 40 << 20,
+        bytes: if fails { 40 << 20 } else { 8 << 20 },
         groups_per_opening: 100_000,
     };
     load::run(load, &home.join("data"), &trace);
@@ -204,7 +218,7 @@ fn d4_a_failed_sync_ends_the_store_and_is_never_retried() {
         let failed = trace
             .steps
             .iter()
-            .position(|step| matches!(step, Step::SyncFailed { path } if path.ends_with(name)));
+            .position(|step| matches!(step, Step::SyncFailed { path, .. } if path.ends_with(name)));
         let failed = failed.expect("a sync failed");
         let again = trace.steps[failed..]
             .iter()
@@ -220,6 +234,142 @@ fn d4_a_failed_sync_ends_the_store_and_is_never_retried() {
             panic!("{name} {number}: {fault}");
         }
     }
+}
+
+/// A cut of the power behind a sync that failed, at once or after the store was opened again: what the failed sync should
+/// have made durable is lost, and every later sync is well.
+#[test]
+fn a_power_cut_behind_a_failed_sync_takes_nothing_that_was_acknowledged() {
+    const TEST: &str =
+        "crash::failing_disk::a_power_cut_behind_a_failed_sync_takes_nothing_that_was_acknowledged";
+    if let Some(home) = child_home() {
+        return be_the_child(&home);
+    }
+    let cuts = count("VIGIL_CRASH_CUTS", CUTS);
+    let seed = count("VIGIL_CRASH_SEED", 1) as u64;
+    let mut dice = Dice(seed);
+    let mut faults = Vec::new();
+    for run in 0..cuts.div_ceil(CUTS_PER_RUN) {
+        let home = scratch();
+        let root = home.path().join("root");
+        fs::create_dir(&root).expect("a directory");
+        let root = root.canonicalize().expect("a directory");
+        let path = home.path().join("trace");
+        // The engine's file more often than the log's.
+        let name = ["db", "commit.0.log", "db", "commit.1.log"][run % 4];
+        let number = 2 + dice.below(30) as usize;
+        let run_child = |fails: bool| {
+            let mut command = child(TEST, &root);
+            shim::preload(&mut command, &root, &path);
+            if fails {
+                shim::fail_sync(&mut command, name, number);
+            }
+            command.output().expect("the child starts")
+        };
+        let ended = run_child(true);
+        assert!(!ended.status.success(), "{name} {number}: the store ends");
+        // The system has what the disk has not, and the store that is opened now sees all of it.
+        let again = run_child(false);
+        assert!(again.status.success(), "{name} {number}: {again:?}");
+        let trace = Trace::read(&path);
+        let is_failed = |step: &Step| matches!(step, Step::SyncFailed { .. });
+        let failed = trace.steps.iter().position(is_failed);
+        let failed = failed.expect("a sync failed");
+        let left = trace.steps.len() - failed;
+        // Half of them soon, where the store ends and opens.
+        let mut places: Vec<usize> = (0..CUTS_PER_RUN.min(cuts - run * CUTS_PER_RUN))
+            .map(|cut| if cut % 2 == 0 { left.min(400) } else { left })
+            .map(|span| failed + 1 + dice.below(span as u64) as usize)
+            .collect();
+        places.sort_unstable();
+        let mut disk = Disk::new(&trace, &root, &Before::default());
+        let mut known = Known::default();
+        let mut done = 0;
+        for place in places {
+            for step in &trace.steps[done..place] {
+                disk.step(step);
+                known.learn(step);
+            }
+            done = place;
+            let tail = Tail::ALL[dice.below(Tail::ALL.len() as u64) as usize];
+            let image = scratch();
+            disk.image(tail, &mut dice, image.path());
+            if let Err(fault) = check(&image.path().join("data"), &limits(3), &known, true) {
+                let behind = place - failed;
+                faults.push(format!(
+                    "{name} {number}, {behind} steps behind, {tail:?}: {fault}"
+                ));
+            }
+        }
+    }
+    eprintln!("{cuts} cuts behind a failed sync, {} faults", faults.len());
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// A writer that was killed before its sync, or whose sync failed, leaves a record in the system's memory alone: a power cut
+/// while it is settled must not leave a part of it in the engine, so it has to be durable before that begins.
+#[test]
+fn the_last_record_of_the_log_is_durable_before_the_engine_has_any_of_it() {
+    const TEST: &str = "crash::failing_disk::the_last_record_of_the_log_is_durable_before_the_engine_has_any_of_it";
+    if let Some(home) = child_home() {
+        drop(open_small(&home.join("data")));
+        return;
+    }
+    let home = scratch();
+    let root = home.path().join("root");
+    fs::create_dir(&root).expect("a directory");
+    let root = root.canonicalize().expect("a directory");
+    let data = root.join("data");
+    let sought = load::value(4, 0, 3000);
+    let mut writer = open_small(&data);
+    for revision in 2..=4 {
+        let put = Put {
+            key: "k".into(),
+            value: load::value(revision, 0, 3000),
+            ..Put::default()
+        };
+        writer.apply(&Write::Put(put), false).expect("a put");
+        writer.commit().expect("a commit");
+    }
+    // Not closed: the record is in the log, and not in the engine.
+    drop(writer);
+    let log = data.join("commit.1.log");
+    let before = fs::read(&log).expect("the log");
+    let path = home.path().join("trace");
+    let mut command = child(TEST, &root);
+    shim::preload(&mut command, &root, &path);
+    let output = command.output().expect("the child starts");
+    assert!(output.status.success(), "{output:?}");
+    let trace = Trace::read(&path);
+    let number = |path: &Path| path.metadata().expect("a file").ino();
+    let (log_number, data_number) = (number(&log), number(&data.join("db")));
+    let has_value = |data: &[u8]| data.windows(sought.len()).any(|window| window == sought);
+    let first = |wanted: &dyn Fn(&Step) -> bool| trace.steps.iter().position(wanted);
+    let again = first(&|step| match step {
+        Step::Write {
+            file, offset, data, ..
+        } if *file == log_number => {
+            let (begin, data) = (*offset as usize, trace.data(data));
+            has_value(data) && before[begin..begin + data.len()] == *data
+        }
+        _ => false,
+    });
+    let again = again.expect("the record is written again as it was");
+    let synced = trace.steps[again..]
+        .iter()
+        .position(|step| matches!(step, Step::Sync { file, .. } if *file == log_number));
+    let synced = again + synced.expect("and synced");
+    let settled = first(&|step| match step {
+        Step::Write { file, data, .. } => *file == data_number && has_value(trace.data(data)),
+        _ => false,
+    });
+    let settled = settled.expect("the engine is given it");
+    assert!(synced < settled, "synced at {synced}, given at {settled}");
+}
+
+fn open_small(data: &Path) -> Writer {
+    let (writer, _) = open(data, limits(3), Readers::Inline).expect("it opens");
+    writer
 }
 
 /// A server whose disk fails says so and ends, and what it told is there when the disk is well again.

@@ -18,6 +18,7 @@ mod disk;
 mod failing_disk;
 mod kills;
 mod load;
+mod log_tail;
 mod server_kills;
 mod shim;
 mod trace;

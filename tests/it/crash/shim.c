@@ -7,6 +7,10 @@
  *   VIGIL_SHIM_FAIL   "NAME:N": the Nth sync of files of this name, and no other, fails with EIO
  * One lock is held over each call and its record, so that the order of records is the order of effects: a write is
  * recorded before it is made, a sync after.
+ *
+ * Every call of the C library that changes a file, a name or the durability of either is modelled, or recorded as one that
+ * is not, and then the trace is refused. What goes round the C library is not seen: of what Vigil is made of only rustix
+ * does, and of that Vigil uses statvfs and flock on the directory, which change nothing.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -21,6 +25,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -141,11 +146,20 @@ int close(int fd) {
     return closed;
 }
 
-int dup(int fd) {
-    REAL(dup);
-    if (path_of(fd)) record(UNKNOWN, path_of(fd), 0, 0, NULL, 0);
-    return real(fd);
+/* A second number of an open file would not be known as one. */
+#define UNSEEN(fd) if (path_of(fd)) record(UNKNOWN, path_of(fd), open_files[fd].file, 0, NULL, 0)
+int dup(int fd) { REAL(dup); UNSEEN(fd); return real(fd); }
+int dup2(int fd, int to) { REAL(dup2); UNSEEN(fd); UNSEEN(to); return real(fd, to); }
+int dup3(int fd, int to, int flags) { REAL(dup3); UNSEEN(fd); UNSEEN(to); return real(fd, to, flags); }
+static int control(int fd, int what, void *with) {
+    static int (*real)(int, int, ...);
+    if (!real) real = (int (*)(int, int, ...))dlsym(RTLD_NEXT, "fcntl");
+    if (what == F_DUPFD || what == F_DUPFD_CLOEXEC) UNSEEN(fd);
+    return real(fd, what, with);
 }
+#define WITH(what) va_list rest; va_start(rest, what); void *with = va_arg(rest, void *); va_end(rest);
+int fcntl(int fd, int what, ...) { WITH(what) return control(fd, what, with); }
+int fcntl64(int fd, int what, ...) { WITH(what) return control(fd, what, with); }
 
 static ssize_t written(int fd, const void *data, size_t bytes, off64_t offset, int at_offset) {
     static ssize_t (*real_pwrite)(int, const void *, size_t, off64_t);
@@ -182,13 +196,34 @@ ssize_t writev(int fd, const struct iovec *parts, int count) {
 }
 
 /* Nothing uses these today; a trace with one of them in it is refused, so that nothing is ever overlooked. */
-#define UNSEEN(fd) if (path_of(fd)) record(UNKNOWN, path_of(fd), open_files[fd].file, 0, NULL, 0)
 ssize_t pwritev64(int fd, const struct iovec *parts, int count, off64_t offset) {
     REAL(pwritev64);
     UNSEEN(fd);
     return real(fd, parts, count, offset);
 }
 ssize_t pwritev(int fd, const struct iovec *parts, int count, off_t offset) { return pwritev64(fd, parts, count, offset); }
+ssize_t pwritev2(int fd, const struct iovec *parts, int count, off_t offset, int flags) {
+    REAL(pwritev2);
+    UNSEEN(fd);
+    return real(fd, parts, count, offset, flags);
+}
+ssize_t copy_file_range(int from, off64_t *from_at, int fd, off64_t *at, size_t bytes, unsigned int flags) {
+    REAL(copy_file_range);
+    UNSEEN(fd);
+    return real(from, from_at, fd, at, bytes, flags);
+}
+ssize_t sendfile64(int fd, int from, off64_t *at, size_t bytes) {
+    REAL(sendfile64);
+    UNSEEN(fd);
+    return real(fd, from, at, bytes);
+}
+ssize_t sendfile(int fd, int from, off_t *at, size_t bytes) { return sendfile64(fd, from, at, bytes); }
+ssize_t splice(int from, off64_t *from_at, int fd, off64_t *at, size_t bytes, unsigned int flags) {
+    REAL(splice);
+    UNSEEN(fd);
+    return real(from, from_at, fd, at, bytes, flags);
+}
+int syncfs(int fd) { REAL(syncfs); UNSEEN(fd); return real(fd); }
 int sync_file_range(int fd, off64_t offset, off64_t bytes, unsigned int flags) {
     REAL(sync_file_range);
     UNSEEN(fd);
@@ -255,6 +290,36 @@ int rename(const char *from, const char *to) {
     pthread_mutex_unlock(&lock);
     return done;
 }
+
+/* Names that are changed in other ways; none of these is used. */
+#define UNSEEN_NAME(at, path) \
+    if (inside(path) || ((path)[0] != '/' && path_of(at))) record(UNKNOWN, path, 0, 0, NULL, 0)
+int renameat(int from_at, const char *from, int to_at, const char *to) {
+    REAL(renameat);
+    UNSEEN_NAME(from_at, from);
+    UNSEEN_NAME(to_at, to);
+    return real(from_at, from, to_at, to);
+}
+int renameat2(int from_at, const char *from, int to_at, const char *to, unsigned int flags) {
+    REAL(renameat2);
+    UNSEEN_NAME(from_at, from);
+    UNSEEN_NAME(to_at, to);
+    return real(from_at, from, to_at, to, flags);
+}
+int unlinkat(int at, const char *path, int flags) { REAL(unlinkat); UNSEEN_NAME(at, path); return real(at, path, flags); }
+int mkdirat(int at, const char *path, mode_t mode) { REAL(mkdirat); UNSEEN_NAME(at, path); return real(at, path, mode); }
+int rmdir(const char *path) { REAL(rmdir); UNSEEN_NAME(-1, path); return real(path); }
+int remove(const char *path) { REAL(remove); UNSEEN_NAME(-1, path); return real(path); }
+int link(const char *from, const char *to) { REAL(link); UNSEEN_NAME(-1, to); return real(from, to); }
+int linkat(int from_at, const char *from, int to_at, const char *to, int flags) {
+    REAL(linkat);
+    UNSEEN_NAME(to_at, to);
+    return real(from_at, from, to_at, to, flags);
+}
+int symlink(const char *from, const char *to) { REAL(symlink); UNSEEN_NAME(-1, to); return real(from, to); }
+int symlinkat(const char *from, int at, const char *to) { REAL(symlinkat); UNSEEN_NAME(at, to); return real(from, at, to); }
+int truncate(const char *path, off_t bytes) { REAL(truncate); UNSEEN_NAME(-1, path); return real(path, bytes); }
+int truncate64(const char *path, off64_t bytes) { REAL(truncate64); UNSEEN_NAME(-1, path); return real(path, bytes); }
 
 int unlink(const char *path) {
     REAL(unlink);

@@ -28,8 +28,8 @@ pub(super) enum Step {
     Truncate { file: u64, bytes: u64 },
     /// All of the file up to here is durable.
     Sync { path: String, file: u64 },
-    /// A sync was made to fail.
-    SyncFailed { path: String },
+    /// A sync was made to fail: what was not durable before will never be.
+    SyncFailed { path: String, file: u64 },
     /// The names in the directory are durable.
     SyncDirectory { path: String },
     /// A name is another one.
@@ -113,7 +113,7 @@ fn parse(bytes: &[u8], at: usize) -> Option<(Step, usize)> {
         },
         7 => Step::Unlink { path },
         8 => Step::MakeDirectory { path },
-        9 => Step::SyncFailed { path },
+        9 => Step::SyncFailed { path, file },
         NOTE => Step::Note(serde_json::from_slice(content).expect("a note")),
         other => panic!("{path}: the shim does not model call {other}"),
     };
