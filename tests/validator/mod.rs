@@ -16,7 +16,7 @@ pub(crate) mod verdict;
 pub(crate) mod watch;
 
 use calls::Calls;
-use record::{Line, Server};
+use record::{Line, Outcome, Server};
 use sequence::Replay;
 use std::collections::BTreeMap;
 use verdict::{Property, Verdict};
@@ -69,9 +69,15 @@ pub(crate) fn history_of(lines: &[Line]) -> history::History {
 fn watches(server: Server, lines: &[Line], history: &history::History, verdict: &mut Verdict) {
     let mut streams: BTreeMap<u64, StreamCheck<'_>> = BTreeMap::new();
     let new = || StreamCheck::new(server, history);
+    // The newest revision that a request was answered with.
+    let mut answered = 1;
+    let mut trouble = false;
     for (at, line) in lines.iter().enumerate() {
         match line {
-            Line::Ask { stream, ask } => streams.entry(*stream).or_insert_with(new).asked(ask),
+            Line::Ask { stream, ask } => {
+                let stream = streams.entry(*stream).or_insert_with(new);
+                stream.asked(ask, answered);
+            }
             Line::Told { stream, response } => {
                 let stream = streams.entry(*stream).or_insert_with(new);
                 stream.told(at, response, verdict);
@@ -81,16 +87,31 @@ fn watches(server: Server, lines: &[Line], history: &history::History, verdict: 
                     stream.finish(verdict);
                 }
             }
+            Line::Broken { stream, why } => {
+                verdict.hold(Property::Protocol, trouble, at, || {
+                    format!("stream {stream} was ended, and nothing explains it: {why}")
+                });
+                if let Some(stream) = streams.remove(stream) {
+                    stream.finish(verdict);
+                }
+            }
+            Line::Trouble => trouble = true,
             Line::Restart => {
+                trouble = false;
                 for stream in std::mem::take(&mut streams).into_values() {
                     stream.finish(verdict);
                 }
             }
             Line::Quiet => {
+                trouble = false;
                 for stream in streams.values_mut() {
-                    stream.complete(at, history.last(), verdict);
+                    stream.complete(at, history.last_called_before(at), verdict);
                 }
             }
+            Line::Return {
+                outcome: Outcome::Done { revision, .. },
+                ..
+            } => answered = answered.max(*revision),
             Line::Begin { .. } | Line::Call { .. } | Line::Return { .. } => {}
         }
     }
