@@ -6,7 +6,7 @@ mod held_reads;
 mod logged_disk;
 
 pub(crate) use held_reads::{HeldAnswer, answer_held, held_reads, hold_reads, run_or_hold};
-pub(crate) use logged_disk::{LogFault, LoggedDisk};
+pub(crate) use logged_disk::{Kept, LogFault, LoggedDisk};
 
 use super::database::{Change, Database, Scan, Stored};
 use super::{

@@ -178,7 +178,11 @@ impl<'h> StreamCheck<'h> {
             begins: exact.then_some(place),
             place,
             next_revision: start,
-            progress: 0,
+            // Older progress would go back behind what the client has heard.
+            progress: match self.server {
+                Server::Vigil => created,
+                Server::Etcd => 0,
+            },
             was_told: false,
             ended: false,
             skipped: BTreeMap::new(),

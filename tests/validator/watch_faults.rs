@@ -136,6 +136,8 @@ fn progress_that_overtakes_or_goes_back_is_found() {
     back.breaks(Property::Bookmarkable, "goes back");
     let behind = watched().events(&[0, 1]).progress(0, 2);
     behind.breaks(Property::Bookmarkable, "goes back");
+    let created = watched().watch(from(0), 7).progress(-1, 6);
+    created.breaks(Property::Bookmarkable, "progress 6 goes back");
 }
 
 #[test]

@@ -98,9 +98,14 @@ impl Simulation {
     fn look_at_bounds(&self, states: &[Inspection]) {
         let limits = self.machine.limits;
         for state in states {
-            if let Inspection::VictimRetry { pinned_bytes, .. } = state {
-                assert!(*pinned_bytes <= limits.pinned_bytes_max, "{state:?}");
-            }
+            let is_bounded = match state {
+                Inspection::Store { queued, .. } => *queued <= limits.store.requests_in_flight_max,
+                Inspection::VictimRetry { pinned_bytes, .. } => {
+                    *pinned_bytes <= limits.pinned_bytes_max
+                }
+                _ => true,
+            };
+            assert!(is_bounded, "{state:?} is over a limit");
         }
         let of_actors = self.actors.iter().map(ActorClient::on_their_way);
         let of_streams = self.streams.iter();

@@ -20,6 +20,15 @@ pub(crate) enum LogFault {
     Written,
 }
 
+/// What a power cut leaves of the batches behind the log that are not durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// So many of the oldest.
+    Oldest(usize),
+    /// Only the newest.
+    Newest,
+}
+
 #[derive(Debug, Default)]
 struct Failing {
     /// How the log fails, and after how many more syncs.
@@ -76,9 +85,12 @@ impl LoggedDisk {
         self.disk.while_syncing(move || hook());
     }
 
-    /// What is left after a power cut: the log, everything durable behind it, and the oldest `kept` of what was not.
-    pub(crate) fn after_power_cut(&self, kept: usize) -> Self {
-        let after = Self::on(self.disk.after_power_cut(kept));
+    /// What is left after a power cut: the log, everything durable behind it, and some of what was not.
+    pub(crate) fn after_power_cut(&self, kept: Kept) -> Self {
+        let after = Self::on(match kept {
+            Kept::Oldest(batches) => self.disk.after_power_cut(batches),
+            Kept::Newest => self.disk.with_newest_unsynced(),
+        });
         for entry in fs::read_dir(self.dir.path()).unwrap() {
             let entry = entry.unwrap();
             fs::copy(entry.path(), after.dir.path().join(entry.file_name())).unwrap();

@@ -9,6 +9,7 @@ use super::validator::record::{Ask, Create, Line, Response};
 use crate::actors::outbox::{Next, OutboxReader, StreamItem};
 use crate::actors::protocol::ToWatcher;
 use crate::actors::stream::StreamState;
+use crate::actors::tests::deaths::poison_watcher;
 use crate::actors::{Engine, Watch, WatchStream};
 use crate::model::{Revision, WatchClass, WatchId, WatchSpec};
 use actix::prelude::*;
@@ -172,6 +173,11 @@ impl StreamClient {
     pub(super) fn watch_at(&self, place: usize) -> Option<i64> {
         let place = place % self.watches().max(1);
         self.position.live.keys().nth(place).copied()
+    }
+
+    /// Lets one of its watchers die.
+    pub(super) fn kill_watcher(&self, watch_id: i64) {
+        poison_watcher(&self.control, watch_id);
     }
 
     /// Messages on their way to its watchers, and how many there can be at most, with such a mailbox each.

@@ -91,9 +91,13 @@ impl Simulation {
         let compare = self.compare(key.clone());
         let put = self.put(key);
         let gone = self.delete(single(format!("l{}", self.chance.clone().below(2))));
+        // What cannot be read is refused when the transaction has done a part of its work.
+        let is_refused = self.chance.once_in(8);
+        let revision = self.machine.engine.revision().0 + 100;
+        let last = self.range_request(if is_refused { revision } else { 0 });
         Request::Txn {
             compares: vec![compare],
-            success: vec![self.range_request(0), put, gone, self.range_request(0)],
+            success: vec![self.range_request(0), put, gone, last],
             failure: vec![self.range_request(0)],
         }
     }

@@ -60,7 +60,12 @@ impl Simulation {
     pub(super) async fn step(&mut self) {
         self.fate().await;
         match self.chance.below(31) {
-            0..9 => self.write(),
+            0..9 => {
+                // Now and then so many at once that they are committed together.
+                for _ in 0..self.chance.of(&[1, 1, 1, 1, 1, 5]) {
+                    self.write();
+                }
+            }
             9 => self.compact(),
             10 => self.range(),
             11 => self.watch().await,
@@ -113,7 +118,15 @@ impl Simulation {
         if self.weather.deaths && self.chance.once_in(calm) {
             self.recorder.note(Line::Trouble);
             self.recorder.reached(Reached::Death, 1);
-            self.machine.kill_one(&mut self.chance);
+            let place = self.chance.below(8);
+            match self.chance.pick(&mut self.streams) {
+                Some(stream) if place < 3 => {
+                    if let Some(watch_id) = stream.watch_at(place) {
+                        stream.kill_watcher(watch_id);
+                    }
+                }
+                _ => self.machine.kill_one(&mut self.chance),
+            }
         }
         if !self.store_fails() && self.chance.once_in(QUIET_ONE_IN) {
             self.get_level().await;
@@ -125,7 +138,7 @@ impl Simulation {
         if self.recorder.store_failed() && self.chance.once_in(4) {
             return self.cut_power().await;
         }
-        if self.weather.power_cuts && self.chance.once_in(calm) {
+        if self.weather.power_cuts && self.chance.once_in(calm / 2) {
             if self.chance.once_in(3) {
                 return self.cut_power().await;
             }

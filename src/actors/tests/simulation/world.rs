@@ -139,9 +139,9 @@ impl Weather {
 pub(super) fn limits(chance: &mut Chance, weather: &Weather) -> EngineLimits {
     EngineLimits {
         store: StoreLimits {
-            group_ops_max: 1 + chance.below(3),
-            group_bytes_max: chance.of(&[1, 100]),
-            requests_in_flight_max: 1 + chance.below(3),
+            group_ops_max: chance.of(&[1, 2, 8]),
+            group_bytes_max: chance.of(&[1, 100, 1 << 20]),
+            requests_in_flight_max: chance.of(&[1, 2, 8]),
             ..StoreLimits::default()
         },
         mailbox_messages_max: 1 + chance.below(3),
@@ -170,7 +170,7 @@ pub(super) fn storage(chance: &mut Chance) -> StorageLimits {
     StorageLimits {
         block_bytes_max: chance.of(&[100, 1000]),
         record_bytes_max: chance.of(&[200, 64 << 10]),
-        batch_bytes_max: chance.of(&[300, 8 << 20]),
+        batch_bytes_max: chance.of(&[100, 300, 8 << 20]),
         value_cache_bytes_max: chance.of(&[1, 1 << 20]),
         history_cache_bytes_max: chance.of(&[1, 1 << 20]),
         stretch_revisions_max: chance.of(&[1, 2, 3, 1024]),
