@@ -24,6 +24,8 @@ use watch::StreamCheck;
 
 /// How many histories that fit all answers are held against the watches, when the first does not fit them.
 const ATTEMPTS_MAX: usize = 1000;
+/// The same in lines, so that the verdict over a long record with a true fault comes soon.
+const LINES_MAX: usize = 2_000_000;
 
 /// Judges a whole record, which begins with an empty store.
 pub(crate) fn judge(lines: &[Line]) -> Verdict {
@@ -39,7 +41,7 @@ pub(crate) fn judge(lines: &[Line]) -> Verdict {
     let floors = real_time::check(lines, &calls, &mut verdict);
     let mut replay = Replay::new(&calls, &floors);
     let mut best: Option<Verdict> = None;
-    for _ in 0..ATTEMPTS_MAX {
+    for _ in 0..ATTEMPTS_MAX.min(1 + LINES_MAX / lines.len().max(1)) {
         let mut attempt = verdict.clone();
         replay.run(&mut attempt);
         watches(server, lines, &replay.history, &mut attempt);

@@ -88,6 +88,8 @@ impl Simulation {
             self.calls.iter().all(JoinHandle::is_finished),
             "an answer is owed"
         );
+        let has_to_end = self.streams.iter().any(|stream| stream.has_to_end);
+        assert!(!has_to_end, "a watcher died, and its stream did not");
         let of_streams: usize = self.streams.iter().map(StreamClient::watches).sum();
         let of_actors = self.actors.iter().filter(|actor| !actor.is_over()).count();
         let synced = of_streams + of_actors;

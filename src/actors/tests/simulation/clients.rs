@@ -87,6 +87,8 @@ pub(super) struct StreamClient {
     position: Position,
     recorder: Recorder,
     pub(super) ended: bool,
+    /// One of its watchers has died.
+    pub(super) has_to_end: bool,
     /// Responses that were not progress.
     pub(super) heard: u64,
 }
@@ -101,6 +103,7 @@ impl StreamClient {
             position: Position::default(),
             recorder: recorder.clone(),
             ended: false,
+            has_to_end: false,
             heard: 0,
         })
     }
@@ -175,8 +178,9 @@ impl StreamClient {
         self.position.live.keys().nth(place).copied()
     }
 
-    /// Lets one of its watchers die.
-    pub(super) fn kill_watcher(&self, watch_id: i64) {
+    /// Lets one of its watchers die, and the stream has to end.
+    pub(super) fn kill_watcher(&mut self, watch_id: i64) {
+        self.has_to_end = true;
         poison_watcher(&self.control, watch_id);
     }
 

@@ -256,9 +256,23 @@ impl Simulation {
         }
     }
 
+    /// Asks for progress, and perhaps for another watch before the answer can be there.
     async fn ask(&mut self) {
-        if let Some(stream) = self.chance.pick(&mut self.streams) {
-            stream.progress().await;
+        let at = self.chance.below(self.streams.len());
+        let Some(stream) = self.streams.get_mut(at) else {
+            return;
+        };
+        stream.progress().await;
+        if self.chance.once_in(2) {
+            return;
+        }
+        self.write();
+        for _ in 0..self.chance.below(20) {
+            yield_now().await;
+        }
+        let (create, progress_notify) = (self.new_watch(), self.chance.once_in(2));
+        if let Some(stream) = self.streams.get_mut(at) {
+            stream.create(create, progress_notify).await;
         }
     }
 
