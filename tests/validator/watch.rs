@@ -178,11 +178,8 @@ impl<'h> StreamCheck<'h> {
             begins: exact.then_some(place),
             place,
             next_revision: start,
-            // Older progress would go back behind what the client has heard.
-            progress: match self.server {
-                Server::Vigil => created,
-                Server::Etcd => 0,
-            },
+            // From now on means that nothing older is told, not even progress.
+            progress: if exact && start > created { created } else { 0 },
             was_told: false,
             ended: false,
             skipped: BTreeMap::new(),

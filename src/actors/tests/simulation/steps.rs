@@ -271,6 +271,10 @@ impl Simulation {
             yield_now().await;
         }
         let (create, progress_notify) = (self.new_watch(), self.chance.once_in(2));
+        let create = Create {
+            start_revision: 0,
+            ..create
+        };
         if let Some(stream) = self.streams.get_mut(at) {
             stream.create(create, progress_notify).await;
         }
