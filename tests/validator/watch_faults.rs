@@ -136,7 +136,7 @@ fn progress_that_overtakes_or_goes_back_is_found() {
     back.breaks(Property::Bookmarkable, "goes back");
     let behind = watched().events(&[0, 1]).progress(0, 2);
     behind.breaks(Property::Bookmarkable, "goes back");
-    let created = watched().watch(from(0), 7).progress(-1, 6);
+    let created = Script::written().watch(from(0), 7).progress(-1, 6);
     created.breaks(Property::Bookmarkable, "progress 6 goes back");
 }
 
@@ -367,7 +367,7 @@ fn what_a_watch_was_not_told_says_which_request_it_was() {
             ..from(8)
         };
         // A watch of `a` is told nothing up to 9, so it was the put of `b`.
-        let watched = script.clone().watch(narrow("a"), 7).progress(0, 9);
+        let watched = script.clone().watch(narrow("a"), 9).progress(0, 9);
         watched.clone().passes();
         let told = watched.response_with_put("b", "x", 8);
         let mut both = watched.line(Line::Ask {
@@ -376,7 +376,7 @@ fn what_a_watch_was_not_told_says_which_request_it_was() {
         });
         let created = Response {
             created: true,
-            ..response(0, 7)
+            ..response(0, 9)
         };
         let told = Response {
             events: vec![record::Event {

@@ -34,6 +34,8 @@ use validator::record::{self, Line, Server};
 use validator::verdict::Verdict;
 
 const STEPS: usize = 1000;
+/// Whoever is told more and more though nothing happens is told the same again and again.
+const ROUNDS_MAX: usize = 1000;
 /// How many seeds every run of the tests tries.
 const SEEDS: u64 = 20;
 
@@ -118,8 +120,10 @@ impl Simulation {
     }
 
     async fn read_everything(&mut self) {
-        let mut quiet = 0;
+        let (mut quiet, mut rounds) = (0, 0);
         while quiet < 3 {
+            rounds += 1;
+            assert!(rounds < ROUNDS_MAX, "it never gets quiet");
             self.answer_reads(usize::MAX);
             // Longer than the net of those whose read was refused.
             pass(world::PROGRESS * 2 / 3).await;
