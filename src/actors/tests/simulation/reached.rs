@@ -171,7 +171,7 @@ impl Counts {
 
     /// What was not met at all.
     pub(super) fn missing(&self) -> Vec<Reached> {
-        let missing = |what: &&Reached| !self.0.get(*what).is_some_and(|times| *times > 0);
+        let missing = |what: &&Reached| self.0.get(*what).is_none_or(|times| *times == 0);
         Reached::ALL.iter().filter(missing).copied().collect()
     }
 }
