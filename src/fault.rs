@@ -237,6 +237,12 @@ pub(crate) const fn once(_fault: Fault) -> bool {
     false
 }
 
+/// From now on a fault that strikes once can strike again: a search has begun anew.
+#[cfg(all(test, not(vigil_faults)))]
+pub(crate) const fn begin_anew() {}
+
+#[cfg(all(test, vigil_faults))]
+pub(crate) use seeded::begin_anew;
 #[cfg(vigil_faults)]
 pub(crate) use seeded::{active, once};
 
@@ -253,8 +259,14 @@ mod seeded {
         *CHOSEN.get_or_init(chosen) == Some(fault)
     }
 
+    static STRUCK: AtomicBool = AtomicBool::new(false);
+
+    #[cfg(test)]
+    pub(crate) fn begin_anew() {
+        STRUCK.store(false, Ordering::SeqCst);
+    }
+
     pub(crate) fn once(fault: Fault) -> bool {
-        static STRUCK: AtomicBool = AtomicBool::new(false);
         active(fault) && !STRUCK.swap(true, Ordering::SeqCst)
     }
 

@@ -4,7 +4,7 @@
 //! owed. It never tries in a loop: its tick is only a net, and it reads nothing.
 
 use super::delivery::Sent;
-use super::hooks::{self, HookPoint};
+use super::hooks::{self, HookPoint, Met};
 use super::protocol::{Drained, Inspect, Inspection, Retire, Role, Roomy, Stalled};
 use super::stream::{Link, StreamId};
 use super::supervision::{Tripwire, Worker};
@@ -136,7 +136,13 @@ impl Handler<Stalled> for VictimRetry {
             if !entry.link.shared.is_wanted() && !fault::active(Fault::EarlyRoomUnnoticed) {
                 roomy.push(entry.id);
             }
+            let (id, has_batch) = (entry.id, matches!(owed, Owed::Events(_)));
             self.victims.insert(entry, owed);
+            hooks::met(Met::Victim);
+            let victim = self.victims.get(id);
+            if has_batch && victim.is_some_and(|it| matches!(it.owed, Owed::Nothing)) {
+                hooks::met(Met::VictimWithoutBatch);
+            }
         }
         self.retry_all(roomy, ctx);
     }

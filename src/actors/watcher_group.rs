@@ -5,7 +5,7 @@
 //! `VictimRetry` when its mailbox is full and to Sync when the ring has no more of what it wants.
 
 use super::delivery::Sent;
-use super::hooks::{self, HookPoint};
+use super::hooks::{self, HookPoint, Met};
 use super::progress::Progress;
 use super::protocol::{
     CaughtUp, Committed, Drained, Forget, HistoryCompacted, Inspect, Inspection, Lagging, Later,
@@ -163,6 +163,9 @@ impl WatcherGroup {
     fn give_up_the_ring(&mut self) {
         let head = self.worker.shared.ring.head();
         let mut entries = self.roster.take_all();
+        if !entries.is_empty() {
+            hooks::met(Met::Overrun);
+        }
         for entry in &mut entries {
             entry.link.leave_roster();
         }
@@ -207,6 +210,7 @@ impl WatcherGroup {
                 }
                 Leaving::Held => {
                     // Held entries count as in the roster: up to the held revision they have everything.
+                    hooks::met(Met::Held);
                     self.progress.hold(entry);
                 }
                 Leaving::Gone => drop(entry),
@@ -246,6 +250,7 @@ impl WatcherGroup {
         let Some(batch) = batches.first() else {
             return self.join(entry);
         };
+        hooks::met(Met::LastStretch);
         match entry.link.deliver(batch, 1) {
             Sent::Sent => self.join(entry),
             Sent::Full => {
@@ -391,6 +396,7 @@ impl Handler<CaughtUp> for WatcherGroup {
     type Result = ();
 
     fn handle(&mut self, caught_up: CaughtUp, ctx: &mut Self::Context) {
+        hooks::met(Met::HandOver);
         self.returning.extend(caught_up.entries);
         self.advance(ctx);
     }

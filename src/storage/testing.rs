@@ -3,8 +3,10 @@
 //! The disk keeps what is applied and what is durable apart, as a real one does.
 
 mod held_reads;
+mod logged_disk;
 
 pub(crate) use held_reads::{HeldAnswer, answer_held, held_reads, hold_reads, run_or_hold};
+pub(crate) use logged_disk::{Kept, LogFault, LoggedDisk};
 
 use super::database::{Change, Database, Scan, Stored};
 use super::{
@@ -31,6 +33,7 @@ struct State {
     calls_left: Option<usize>,
     applies: usize,
     syncs: usize,
+    failed_syncs: usize,
     /// Nothing when the disk cannot say.
     free_bytes: Option<u64>,
     while_syncing: WhileSyncing,
@@ -122,6 +125,11 @@ impl MemoryDisk {
         (state.applies, state.syncs)
     }
 
+    /// How many syncs have failed.
+    pub(crate) fn failed_syncs(&self) -> usize {
+        self.0.lock().unwrap().failed_syncs
+    }
+
     /// What is left after a power cut: everything durable, and the oldest `kept` of the batches that were not.
     pub(crate) fn after_power_cut(&self, kept: usize) -> Self {
         let state = self.0.lock().unwrap();
@@ -205,7 +213,10 @@ impl Database for MemoryDisk {
             hook();
         }
         let mut state = self.0.lock().unwrap();
-        state.call()?;
+        if let Err(error) = state.call() {
+            state.failed_syncs += 1;
+            return Err(error);
+        }
         state.syncs += 1;
         for batch in std::mem::take(&mut state.unsynced) {
             apply_to(&mut state.durable, &batch);

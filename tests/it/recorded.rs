@@ -181,6 +181,7 @@ async fn round(peer: &mut Peer, recorder: &Recorder, round: u64, positions: Vec<
         join_all(writers).await;
         // One more is under way when the server goes.
         let last = put(&mut Chance(round), "k0".to_owned(), format!("{round}-last"));
+        recorder.note(&Line::Trouble);
         let killing = async { peer.process().kill() };
         tokio::join!(recorder.call(&idle, last), killing);
     };

@@ -63,6 +63,13 @@ impl History {
         i64::try_from(self.revisions.len()).unwrap_or(i64::MAX) + 1
     }
 
+    /// The last revision that was asked for before a line. While nobody waits for an answer there, nothing else was made.
+    pub(crate) fn last_called_before(&self, line: usize) -> i64 {
+        let before = |(_, called): &(usize, usize)| *called < line;
+        let made = self.revisions.iter().rposition(before);
+        made.map_or(1, |at| i64::try_from(at).unwrap_or(i64::MAX) + 2)
+    }
+
     /// The place of the first event at or after a revision.
     pub(crate) fn place_of(&self, revision: i64) -> usize {
         let at = usize::try_from(revision - 2).unwrap_or_default();

@@ -16,7 +16,7 @@ pub(crate) mod verdict;
 pub(crate) mod watch;
 
 use calls::Calls;
-use record::{Line, Server};
+use record::{Line, Outcome, Server};
 use sequence::Replay;
 use std::collections::BTreeMap;
 use verdict::{Property, Verdict};
@@ -24,6 +24,10 @@ use watch::StreamCheck;
 
 /// How many histories that fit all answers are held against the watches, when the first does not fit them.
 const ATTEMPTS_MAX: usize = 1000;
+/// With more faults than this it was not a wrong guess.
+const FAULTS_MAX: usize = 300;
+/// The attempts in lines, so that the verdict over a long record with a true fault comes soon.
+const LINES_MAX: usize = 2_000_000;
 
 /// Judges a whole record, which begins with an empty store.
 pub(crate) fn judge(lines: &[Line]) -> Verdict {
@@ -39,7 +43,7 @@ pub(crate) fn judge(lines: &[Line]) -> Verdict {
     let floors = real_time::check(lines, &calls, &mut verdict);
     let mut replay = Replay::new(&calls, &floors);
     let mut best: Option<Verdict> = None;
-    for _ in 0..ATTEMPTS_MAX {
+    for _ in 0..ATTEMPTS_MAX.min(1 + LINES_MAX / lines.len().max(1)) {
         let mut attempt = verdict.clone();
         replay.run(&mut attempt);
         watches(server, lines, &replay.history, &mut attempt);
@@ -48,7 +52,8 @@ pub(crate) fn judge(lines: &[Line]) -> Verdict {
             best = Some(attempt);
         }
         // Watches may know better which request it was whose outcome nobody knows.
-        if faults == 0 || !replay.take_back() {
+        let is_no_mistake = faults > FAULTS_MAX;
+        if faults == 0 || is_no_mistake || !replay.take_back() {
             break;
         }
     }
@@ -69,9 +74,15 @@ pub(crate) fn history_of(lines: &[Line]) -> history::History {
 fn watches(server: Server, lines: &[Line], history: &history::History, verdict: &mut Verdict) {
     let mut streams: BTreeMap<u64, StreamCheck<'_>> = BTreeMap::new();
     let new = || StreamCheck::new(server, history);
+    // The newest revision that a request was answered with.
+    let mut answered = 1;
+    let mut trouble = false;
     for (at, line) in lines.iter().enumerate() {
         match line {
-            Line::Ask { stream, ask } => streams.entry(*stream).or_insert_with(new).asked(ask),
+            Line::Ask { stream, ask } => {
+                let stream = streams.entry(*stream).or_insert_with(new);
+                stream.asked(ask, answered);
+            }
             Line::Told { stream, response } => {
                 let stream = streams.entry(*stream).or_insert_with(new);
                 stream.told(at, response, verdict);
@@ -81,16 +92,31 @@ fn watches(server: Server, lines: &[Line], history: &history::History, verdict: 
                     stream.finish(verdict);
                 }
             }
+            Line::Broken { stream, why } => {
+                verdict.hold(Property::Protocol, trouble, at, || {
+                    format!("stream {stream} was ended, and nothing explains it: {why}")
+                });
+                if let Some(stream) = streams.remove(stream) {
+                    stream.finish(verdict);
+                }
+            }
+            Line::Trouble => trouble = true,
             Line::Restart => {
+                trouble = false;
                 for stream in std::mem::take(&mut streams).into_values() {
                     stream.finish(verdict);
                 }
             }
             Line::Quiet => {
+                trouble = false;
                 for stream in streams.values_mut() {
-                    stream.complete(at, history.last(), verdict);
+                    stream.complete(at, history.last_called_before(at), verdict);
                 }
             }
+            Line::Return {
+                outcome: Outcome::Done { revision, .. },
+                ..
+            } => answered = answered.max(*revision),
             Line::Begin { .. } | Line::Call { .. } | Line::Return { .. } => {}
         }
     }

@@ -46,11 +46,20 @@ pub(crate) enum Line {
         /// The response.
         response: Response,
     },
-    /// A watch stream has ended, or its client has left it.
+    /// A client has left its watch stream.
     Ended {
         /// The number of the stream.
         stream: u64,
     },
+    /// The server has ended a watch stream.
+    Broken {
+        /// The number of the stream.
+        stream: u64,
+        /// What it said of it.
+        why: String,
+    },
+    /// The server is about to be killed, stopped or broken: until it is started again, or quiet, it may end streams.
+    Trouble,
     /// The server was started again on the same data; every stream is over.
     Restart,
     /// The clients wait for no answer and have read until the server had nothing more to say.

@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 pub(crate) struct StreamCheck<'h> {
     server: Server,
     history: &'h History,
-    /// Creates that were not answered yet.
-    asked: VecDeque<Create>,
+    /// Creates that were not answered yet, each with the newest revision that was answered before it was sent.
+    asked: VecDeque<(Create, i64)>,
     watches: BTreeMap<i64, Watch>,
     /// Ended watches whose faults are not settled.
     past: Vec<Watch>,
@@ -75,9 +75,9 @@ impl<'h> StreamCheck<'h> {
     }
 
     /// The client has sent something.
-    pub(crate) fn asked(&mut self, ask: &Ask) {
+    pub(crate) fn asked(&mut self, ask: &Ask, answered: i64) {
         match ask {
-            Ask::Create(create) => self.asked.push_back(create.clone()),
+            Ask::Create(create) => self.asked.push_back((create.clone(), answered)),
             Ask::Cancel { watch_id } => drop(self.cancels.insert(*watch_id)),
             Ask::Progress => {}
         }
@@ -152,7 +152,7 @@ impl<'h> StreamCheck<'h> {
 
     fn created(&mut self, got: &Response) -> Result<(), String> {
         let create = self.asked.pop_front();
-        let create = create.ok_or("created, and nobody asked for it")?;
+        let (create, answered) = create.ok_or("created, and nobody asked for it")?;
         if got.canceled {
             return Ok(());
         }
@@ -162,6 +162,11 @@ impl<'h> StreamCheck<'h> {
             return Err(format!("watch {asked} was asked for, and {id} is created"));
         }
         let created = got.revision.ok_or("created without a revision")?;
+        if created < answered {
+            return Err(format!(
+                "created at {created}, and {answered} was answered before it was asked for"
+            ));
+        }
         let (start, exact) = match (create.start_revision, self.server) {
             (0, Server::Vigil) => (created + 1, true),
             (0, Server::Etcd) => (created + 1, false),
@@ -173,7 +178,8 @@ impl<'h> StreamCheck<'h> {
             begins: exact.then_some(place),
             place,
             next_revision: start,
-            progress: 0,
+            // From now on means that nothing older is told, not even progress.
+            progress: if exact && start > created { created } else { 0 },
             was_told: false,
             ended: false,
             skipped: BTreeMap::new(),

@@ -124,7 +124,7 @@ fn a_watch_that_does_not_begin_at_its_start_is_found() {
         .breaks(Property::Resumable, "passed over");
     let early = Script::written().watch(from(3), 7).events(&[0]);
     early.breaks(Property::Resumable, "before the start");
-    let old = Script::written().watch(from(0), 6).events(&[5, 6]);
+    let old = Script::written().watch(from(0), 7).events(&[6]);
     old.breaks(Property::Resumable, "before the start");
 }
 
@@ -136,6 +136,8 @@ fn progress_that_overtakes_or_goes_back_is_found() {
     back.breaks(Property::Bookmarkable, "goes back");
     let behind = watched().events(&[0, 1]).progress(0, 2);
     behind.breaks(Property::Bookmarkable, "goes back");
+    let created = Script::written().watch(from(0), 7).progress(-1, 6);
+    created.breaks(Property::Bookmarkable, "progress 6 goes back");
 }
 
 #[test]
@@ -365,7 +367,7 @@ fn what_a_watch_was_not_told_says_which_request_it_was() {
             ..from(8)
         };
         // A watch of `a` is told nothing up to 9, so it was the put of `b`.
-        let watched = script.clone().watch(narrow("a"), 7).progress(0, 9);
+        let watched = script.clone().watch(narrow("a"), 9).progress(0, 9);
         watched.clone().passes();
         let told = watched.response_with_put("b", "x", 8);
         let mut both = watched.line(Line::Ask {
@@ -374,7 +376,7 @@ fn what_a_watch_was_not_told_says_which_request_it_was() {
         });
         let created = Response {
             created: true,
-            ..response(0, 7)
+            ..response(0, 9)
         };
         let told = Response {
             events: vec![record::Event {
@@ -435,4 +437,40 @@ fn a_watch_that_is_cancelled_unasked_is_found() {
         .line(Line::Ask { stream: 1, ask })
         .tell(cancelled())
         .passes();
+}
+
+#[test]
+fn a_stream_that_ends_without_trouble_is_found() {
+    let broken = || Line::Broken {
+        stream: 1,
+        why: "enough".to_owned(),
+    };
+    let trouble = || watched().line(Line::Trouble);
+    trouble().line(broken()).passes();
+    watched()
+        .line(broken())
+        .breaks(Property::Protocol, "nothing explains it: enough");
+    for over in [Line::Restart, Line::Quiet] {
+        let all = trouble().events(&[0, 1, 2, 3, 4, 5, 6]).line(over);
+        let ended = all.line(broken());
+        ended.breaks(Property::Protocol, "nothing explains it");
+    }
+}
+
+#[test]
+fn a_watch_that_is_created_before_what_was_answered_is_found() {
+    Script::written()
+        .watch(from(0), 6)
+        .breaks(Property::Protocol, "7 was answered before");
+}
+
+#[test]
+fn what_is_owed_while_all_are_quiet_is_found_and_what_comes_later_is_not_asked_for() {
+    let all = || watched().events(&[0, 1, 2, 3, 4, 5, 6]);
+    let mut later = all().line(Line::Quiet);
+    later.call(put("c", "later"), done(8, of_put()));
+    later.passes();
+    let mut late = watched().events(&[0]).line(Line::Quiet);
+    late.call(put("c", "later"), done(8, of_put()));
+    late.breaks(Property::Reliable, "lacks 6 events up to 7");
 }

@@ -1,19 +1,21 @@
 //! Every actor is killed once on purpose, and the table of `supervision.rs` holds: rule P6.
 
 use super::support::*;
+use crate::actors::slim_context::SlimContext;
 use crate::actors::store::Store;
 use crate::actors::sync::Sync;
 use crate::actors::victim_retry::VictimRetry;
 use crate::actors::watcher::Watcher;
 use crate::actors::watcher_group::WatcherGroup;
-use crate::actors::{EngineError, EngineLimits, StreamEnd};
-use crate::model::KeyRange;
+use crate::actors::{EngineError, EngineLimits, StreamEnd, WatchStream};
+use crate::model::{KeyRange, WatchId};
 use actix::{Handler, Message};
+use std::sync::Arc;
 
 /// Kills the actor that handles it.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Poison;
+pub(super) struct Poison;
 
 macro_rules! dies_of_poison {
     ($($actor:ty),*) => {$(
@@ -21,7 +23,8 @@ macro_rules! dies_of_poison {
             type Result = ();
 
             fn handle(&mut self, _poison: Poison, _ctx: &mut Self::Context) {
-                panic!("killed on purpose");
+                // Without a word: a simulation kills often.
+                std::panic::resume_unwind(Box::new("killed on purpose"));
             }
         }
     )*};
@@ -135,17 +138,18 @@ fn p6_a_dead_watcher_ends_its_own_stream_with_unavailable_and_no_other() {
 impl TestStream {
     /// Starts a watcher of this stream's that dies at once.
     fn poison_watcher_for_test(&mut self, watch_id: i64) {
-        let state = self.state();
-        let live = state
-            .watches()
-            .get(&crate::model::WatchId(watch_id))
-            .cloned()
-            .expect("a live watch");
-        let outbox = std::sync::Arc::clone(self.control.outbox());
-        let shared = live.shared.upgrade().expect("a live watcher");
-        let twin = Watcher::new(false, shared, outbox);
-        let address = crate::actors::slim_context::SlimContext::start(twin, 1);
-        address.do_send(Poison);
+        poison_watcher(&self.control, watch_id);
+    }
+}
+
+/// Starts a watcher of a stream's that dies at once, beside one that is there.
+pub(super) fn poison_watcher(control: &WatchStream, watch_id: i64) {
+    let state = control.state_for_test();
+    let live = state.watches().get(&WatchId(watch_id)).cloned();
+    let shared = live.and_then(|live| live.shared.upgrade());
+    if let Some(shared) = shared {
+        let twin = Watcher::new(false, shared, Arc::clone(control.outbox()));
+        SlimContext::start(twin, 1).do_send(Poison);
     }
 }
 

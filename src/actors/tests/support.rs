@@ -18,12 +18,14 @@ use tokio::sync::watch;
 
 pub(super) use streams::{Response, TestStream, create};
 
-/// Runs a test inside a System, under a paused clock: time moves only when nobody has anything to do.
+/// Runs a test inside a System, under a paused clock: time moves only when nobody has anything to do. It is paused before
+/// the runtime is there: how long that takes to build would decide in which order timers of one moment go off (T5).
 pub(super) fn run<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
-    System::new().block_on(async move {
-        tokio::time::pause();
-        test().await;
-    });
+    let paused = || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_all().start_paused(true).build().unwrap()
+    };
+    System::with_tokio_rt(paused).block_on(async move { test().await });
 }
 
 /// Returns when every actor of this thread has done all it can do now.

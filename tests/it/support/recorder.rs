@@ -134,7 +134,12 @@ impl RecordedStream {
                 self.told(&response);
                 Some(response)
             }
-            Ok(None) | Err(_) => None,
+            ended => {
+                let why = ended.map_or_else(|status| status.to_string(), |_| "its end".to_owned());
+                let stream = self.number;
+                self.recorder.note(&Line::Broken { stream, why });
+                None
+            }
         }
     }
 

@@ -39,10 +39,11 @@ impl<'a> Validator<'a> {
     ) -> Self {
         let mut check = StreamCheck::new(server(kind), &replay.history);
         for (watch_id, create) in creates {
-            check.asked(&Ask::Create(Create {
+            let ask = Ask::Create(Create {
                 watch_id,
                 ..convert::create(&create)
-            }));
+            });
+            check.asked(&ask, 1);
         }
         Self {
             check,

@@ -3,11 +3,13 @@
 //! Each writes down what it asks and is told, and knows where it would go on if it had to come back.
 
 use super::convert;
+use super::reached::Reached;
 use super::recorder::Recorder;
 use super::validator::record::{Ask, Create, Line, Response};
-use crate::actors::outbox::{Next, OutboxReader};
+use crate::actors::outbox::{Next, OutboxReader, StreamItem};
 use crate::actors::protocol::ToWatcher;
 use crate::actors::stream::StreamState;
+use crate::actors::tests::deaths::poison_watcher;
 use crate::actors::{Engine, Watch, WatchStream};
 use crate::model::{Revision, WatchClass, WatchId, WatchSpec};
 use actix::prelude::*;
@@ -16,6 +18,10 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use tokio::sync::watch;
+
+/// Messages that are counted for a watcher beside those in its mailbox: the one that it handles, the one that a sender
+/// may always leave, and `created`.
+const BESIDE: usize = 3;
 
 /// The watches of one stream, as its client knows them.
 #[derive(Debug, Default)]
@@ -81,6 +87,8 @@ pub(super) struct StreamClient {
     position: Position,
     recorder: Recorder,
     pub(super) ended: bool,
+    /// One of its watchers has died.
+    pub(super) has_to_end: bool,
     /// Responses that were not progress.
     pub(super) heard: u64,
 }
@@ -95,6 +103,7 @@ impl StreamClient {
             position: Position::default(),
             recorder: recorder.clone(),
             ended: false,
+            has_to_end: false,
             heard: 0,
         })
     }
@@ -133,11 +142,13 @@ impl StreamClient {
         let stream = self.number;
         match next.await {
             None => return false,
-            Some(Next::End(_)) => {
+            Some(Next::End(end)) => {
                 self.ended = true;
-                self.recorder.note(Line::Ended { stream });
+                let why = format!("{end:?}");
+                self.recorder.note(Line::Broken { stream, why });
             }
             Some(Next::Item(item)) => {
+                self.check_fragment(&item);
                 let response = convert::response(&item);
                 drop(item);
                 self.position.take(&response);
@@ -146,6 +157,38 @@ impl StreamClient {
             }
         }
         true
+    }
+
+    /// The edge may cut a response exactly when its client said so. (It cuts when it encodes, which nobody does here.)
+    fn check_fragment(&self, item: &StreamItem) {
+        let StreamItem::Events {
+            watch_id, fragment, ..
+        } = item
+        else {
+            return;
+        };
+        if let Some((create, _)) = self.position.live.get(&watch_id.0) {
+            assert_eq!(*fragment, create.fragment, "{create:?}");
+        }
+    }
+
+    /// The id of one of its watches, if it has any.
+    pub(super) fn watch_at(&self, place: usize) -> Option<i64> {
+        let place = place % self.watches().max(1);
+        self.position.live.keys().nth(place).copied()
+    }
+
+    /// Lets one of its watchers die, and the stream has to end.
+    pub(super) fn kill_watcher(&mut self, watch_id: i64) {
+        self.has_to_end = true;
+        poison_watcher(&self.control, watch_id);
+    }
+
+    /// Messages on their way to its watchers, and how many there can be at most, with such a mailbox each.
+    pub(super) fn on_their_way(&self, mailbox_messages_max: usize) -> (usize, usize) {
+        let state = self.state();
+        let watches = state.watches().len();
+        (state.in_flight(), watches * (mailbox_messages_max + BESIDE))
     }
 
     /// Watches that were compacted and begin anew, on this stream.
@@ -185,8 +228,9 @@ pub(super) struct ActorClient {
     number: u64,
     position: Arc<Mutex<ActorPosition>>,
     gate: watch::Sender<bool>,
+    capacity: usize,
     recorder: Recorder,
-    _watch: Option<Watch>,
+    watch: Option<Watch>,
     _actor: Addr<Taker>,
 }
 
@@ -240,7 +284,8 @@ impl Taker {
             self.recorder.note(Line::Told { stream, response });
         } else {
             position.ended = true;
-            self.recorder.note(Line::Ended { stream });
+            let why = "cancelled".to_owned();
+            self.recorder.note(Line::Broken { stream, why });
         }
     }
 }
@@ -335,25 +380,38 @@ impl ActorClient {
         let watch = engine.watch(spec, actor.clone().recipient()).await.ok();
         let mut ended = position.lock().expect("a position");
         if watch.is_none() && !std::mem::replace(&mut ended.ended, true) {
-            recorder.note(Line::Ended { stream });
+            let why = "refused".to_owned();
+            recorder.note(Line::Broken { stream, why });
         }
         drop(ended);
         Self {
             number,
             position,
             gate,
+            capacity: manners.capacity,
             recorder: recorder.clone(),
-            _watch: watch,
+            watch,
             _actor: actor,
         }
     }
 
     pub(super) fn stall(&self) {
+        self.recorder.reached(Reached::Stall, 1);
         self.gate.send_replace(false);
     }
 
     pub(super) fn go_on(&self) {
-        self.gate.send_replace(true);
+        if !self.gate.send_replace(true) {
+            self.recorder.reached(Reached::GoOn, 1);
+        }
+    }
+
+    /// Messages on their way to it, and how many there can be at most.
+    pub(super) fn on_their_way(&self) -> (usize, usize) {
+        let live = self.watch.as_ref().and_then(Watch::live_for_test);
+        let shared = live.and_then(|live| live.shared.upgrade());
+        let in_flight = shared.map_or(0, |shared| shared.in_flight());
+        (in_flight as usize, self.capacity + BESIDE)
     }
 
     /// True when it is told nothing more.

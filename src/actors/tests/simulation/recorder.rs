@@ -2,6 +2,7 @@
 //!
 //! The digest takes in what no client sees too, so that two runs of a seed are the same or are told apart.
 
+use super::reached::{Counts, Reached};
 use super::validator::record::{Line, Outcome, Request};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex};
@@ -19,6 +20,7 @@ struct Inner {
     /// Which start of the engine this is; who belongs to an earlier one writes no more.
     start: u64,
     store_failed: bool,
+    reached: Counts,
 }
 
 impl Recorder {
@@ -26,9 +28,20 @@ impl Recorder {
         change(&mut self.0.lock().expect("nobody panics while writing"))
     }
 
+    /// Something was reached, so many times.
+    pub(super) fn reached(&self, what: Reached, times: usize) {
+        self.with(|inner| inner.reached.add(what, times as u64));
+    }
+
+    /// What was reached; the count begins anew.
+    pub(super) fn take_reached(&self) -> Counts {
+        self.with(|inner| std::mem::take(&mut inner.reached))
+    }
+
     /// Writes a line.
     pub(super) fn note(&self, line: Line) {
         self.with(|inner| {
+            inner.reached.add_line(&line);
             line.hash(&mut inner.digest);
             inner.lines.push(line);
         });

@@ -3,20 +3,19 @@
 //! The order of steps is the seed's; between two of them the actors run for as long as the seed lets them.
 
 use super::clients::{ActorClient, Manners, StreamClient};
-use super::convert;
 use super::engine::Machine;
+use super::reached::Reached;
 use super::recorder::Recorder;
-use super::validator::answers::single;
-use super::validator::record::{Compare, Create, Range, Relation, Request, Target};
-use super::world::{Chance, PROGRESS, Weather};
+use super::validator::record::{Create, Line};
+use super::world::{Chance, PROGRESS, Place, Weather};
 use crate::actors::tests::support::{pass, settle};
-use crate::model::Revision;
 use crate::storage::testing::{HeldAnswer, answer_held, held_reads};
 use tokio::task::{JoinHandle, yield_now};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
-const KEYS: usize = 4;
 const STREAMS_MAX: usize = 6;
+/// Steps between two moments in which everybody gets level, about.
+const QUIET_ONE_IN: usize = 300;
 /// Herds of actors, and actors that come alone.
 const HERDS_MAX: usize = 5;
 
@@ -31,14 +30,9 @@ pub(super) struct Simulation {
     pub(super) streams: Vec<StreamClient>,
     /// Watches whose clients have not come back yet.
     resumes: Vec<Create>,
-    written: usize,
+    pub(super) written: usize,
     disk_will_fail: bool,
     pub(super) began: Instant,
-}
-
-fn range(key: &str, end: &str) -> Range {
-    let (key, end) = (key.to_owned().into(), end.to_owned().into());
-    Range { key, end }
 }
 
 impl Simulation {
@@ -46,6 +40,8 @@ impl Simulation {
         let mut chance = Chance(seed);
         let weather = Weather::of(&mut chance);
         let machine = Machine::start(&mut chance, weather, recorder.clone()).await;
+        let is_logged = weather.place == Place::Logged;
+        recorder.reached(Reached::CommitLog, usize::from(is_logged));
         Self {
             chance,
             weather,
@@ -63,8 +59,13 @@ impl Simulation {
 
     pub(super) async fn step(&mut self) {
         self.fate().await;
-        match self.chance.below(30) {
-            0..9 => self.write(),
+        match self.chance.below(31) {
+            0..9 => {
+                // Now and then so many at once that they are committed together.
+                for _ in 0..self.chance.of(&[1, 1, 1, 1, 1, 5]) {
+                    self.write();
+                }
+            }
             9 => self.compact(),
             10 => self.range(),
             11 => self.watch().await,
@@ -82,6 +83,7 @@ impl Simulation {
                 }
             }
             28 => self.answer_reads(usize::MAX),
+            29 => self.tick().await,
             _ => pass(PROGRESS / 3).await,
         }
         let answers = self.chance.below(3);
@@ -97,9 +99,38 @@ impl Simulation {
         self.calls.retain(|call| !call.is_finished());
     }
 
+    /// Something happens in the very moment in which the engine's clocks strike.
+    async fn tick(&mut self) {
+        let passed = Instant::now().duration_since(self.machine.started);
+        let ticks = passed.as_nanos() / PROGRESS.as_nanos() + 1;
+        let next = PROGRESS * u32::try_from(ticks).expect("few ticks");
+        sleep_until(self.machine.started + next).await;
+        match self.chance.below(3) {
+            0 => self.write(),
+            1 => self.cancel().await,
+            _ => self.ask().await,
+        }
+    }
+
     /// The rare events.
     async fn fate(&mut self) {
         let calm = self.weather.calm;
+        if self.weather.deaths && self.chance.once_in(calm) {
+            self.recorder.note(Line::Trouble);
+            self.recorder.reached(Reached::Death, 1);
+            let place = self.chance.below(8);
+            match self.chance.pick(&mut self.streams) {
+                Some(stream) if place < 3 => {
+                    if let Some(watch_id) = stream.watch_at(place) {
+                        stream.kill_watcher(watch_id);
+                    }
+                }
+                _ => self.machine.kill_one(&mut self.chance),
+            }
+        }
+        if !self.store_fails() && self.chance.once_in(QUIET_ONE_IN) {
+            self.get_level().await;
+        }
         if self.weather.no_space && self.chance.once_in(calm / 4) {
             let bytes = self.chance.of(&[0, u64::MAX, u64::MAX]);
             self.machine.set_free_bytes(bytes);
@@ -107,14 +138,20 @@ impl Simulation {
         if self.recorder.store_failed() && self.chance.once_in(4) {
             return self.cut_power().await;
         }
-        if self.weather.power_cuts && self.chance.once_in(calm) {
+        if self.weather.power_cuts && self.chance.once_in(calm / 2) {
             if self.chance.once_in(3) {
                 return self.cut_power().await;
             }
             self.disk_will_fail = true;
-            self.machine.fail_after(self.chance.below(6));
+            self.recorder.note(Line::Trouble);
+            let calls = self.chance.below(6);
+            self.machine.fail_after(calls, &mut self.chance);
         } else if !self.disk_will_fail && self.chance.once_in(calm * 2) {
+            if self.chance.once_in(2) {
+                self.get_level().await;
+            }
             self.leave_all();
+            self.recorder.reached(Reached::Restart, 1);
             self.machine.restart(&mut self.chance).await;
         }
     }
@@ -122,6 +159,7 @@ impl Simulation {
     /// Everybody loses the engine, and what they were asking is never answered.
     pub(super) async fn cut_power(&mut self) {
         self.leave_all();
+        self.recorder.reached(Reached::PowerCut, 1);
         self.machine.cut_power(&mut self.chance).await;
         self.disk_will_fail = false;
     }
@@ -139,160 +177,6 @@ impl Simulation {
         self.resumes.extend(streams);
         let actors = self.actors.drain(..).flat_map(ActorClient::leave);
         self.resumes.extend(actors);
-    }
-
-    fn key(&mut self) -> String {
-        format!("k{}", self.chance.below(KEYS))
-    }
-
-    fn put(&mut self, key: String) -> Request {
-        self.written += 1;
-        let long = if self.chance.once_in(8) { 150 } else { 0 };
-        Request::Put {
-            key: key.into(),
-            value: format!("v{}{}", self.written, ".".repeat(long)).into(),
-            lease: 0,
-            prev_kv: self.chance.once_in(4),
-        }
-    }
-
-    fn delete(&mut self, range: Range) -> Request {
-        let prev_kv = self.chance.once_in(4);
-        Request::Delete { range, prev_kv }
-    }
-
-    fn write(&mut self) {
-        let key = self.key();
-        let request = match self.chance.below(9) {
-            0..5 => self.put(key),
-            5 => self.delete(single(key)),
-            6 => self.delete(range("k", "l")),
-            7 => self.compare_and_swap(key),
-            _ => {
-                let puts = (0..2 + self.chance.below(KEYS - 1)).map(|key| format!("k{key}"));
-                let puts: Vec<String> = puts.collect();
-                Request::Txn {
-                    compares: Vec::new(),
-                    success: puts.into_iter().map(|key| self.put(key)).collect(),
-                    failure: Vec::new(),
-                }
-            }
-        };
-        let engine = self.machine.engine.clone();
-        let (recorder, call) = (self.recorder.clone(), self.recorder.call(&request));
-        let Some(write) = convert::write(&request) else {
-            return;
-        };
-        self.calls.push(actix::spawn(async move {
-            recorder.answered(call, convert::of_write(engine.write(write).await));
-        }));
-    }
-
-    /// Puts a key, and deletes and reads others, unless it is not as it was thought to be.
-    fn compare_and_swap(&mut self, key: String) -> Request {
-        let near = self.machine.engine.revision().0 - self.chance.few(6);
-        let target = match self.chance.below(4) {
-            0 => Target::Mod(near),
-            1 => Target::Create(near),
-            2 => Target::Version(self.chance.few(3)),
-            _ => Target::Value("v".into()),
-        };
-        let relation = self.chance.of(&[
-            Relation::Equal,
-            Relation::NotEqual,
-            Relation::Less,
-            Relation::Greater,
-        ]);
-        let compare = Compare {
-            range: single(key.clone()),
-            relation,
-            target,
-        };
-        let put = self.put(key);
-        let gone = self.delete(single(format!("l{}", self.chance.clone().below(2))));
-        Request::Txn {
-            compares: vec![compare],
-            success: vec![self.range_request(0), put, gone, self.range_request(0)],
-            failure: vec![self.range_request(0)],
-        }
-    }
-
-    fn range_request(&mut self, revision: i64) -> Request {
-        let key = self.key();
-        Request::Range {
-            range: match self.chance.below(3) {
-                0 => single(key),
-                1 => range("k", "l"),
-                _ => range("\0", "\0"),
-            },
-            revision,
-            limit: self.chance.of(&[0, 0, 1, 2]),
-            keys_only: self.chance.once_in(4),
-            count_only: self.chance.once_in(4),
-        }
-    }
-
-    fn range(&mut self) {
-        let current = self.machine.engine.revision().0;
-        let revision = match self.chance.below(3) {
-            0 => 0,
-            1 => current + 1 - self.chance.few(4),
-            _ => 1 + self.chance.few(current),
-        };
-        let request = self.range_request(revision);
-        let Some(query) = convert::query(&request) else {
-            return;
-        };
-        let engine = self.machine.engine.clone();
-        let (recorder, call) = (self.recorder.clone(), self.recorder.call(&request));
-        self.calls.push(actix::spawn(async move {
-            let answer = engine.range(query).await;
-            recorder.answered(call, convert::of_range(answer));
-        }));
-    }
-
-    fn compact(&mut self) {
-        let current = self.machine.engine.revision().0;
-        if self.chance.once_in(2) || current < 4 {
-            return;
-        }
-        let span = self.chance.of(&[current / 2, 4, 20]).min(current - 1);
-        let revision = current - self.chance.few(span);
-        let physical = self.chance.once_in(2);
-        let engine = self.machine.engine.clone();
-        let call = self.recorder.call(&Request::Compact { revision });
-        let recorder = self.recorder.clone();
-        self.calls.push(actix::spawn(async move {
-            let answer = engine.compact(Revision(revision), physical).await;
-            recorder.answered(call, convert::of_compact(answer));
-        }));
-    }
-
-    /// A watch that starts anywhere: now, in the past, in what is compacted, in the future.
-    fn new_watch(&mut self) -> Create {
-        let key = self.key();
-        let range = match self.chance.below(5) {
-            0 | 1 => single(key),
-            2 => range("k1", "k3"),
-            _ => range("\0", "\0"),
-        };
-        let current = self.machine.engine.revision().0;
-        let start_revision = match self.chance.below(6) {
-            0 | 1 => 0,
-            2 => current + self.chance.few(4),
-            3 => 1,
-            4 => current - self.chance.few(current),
-            _ => (current - self.chance.few(8)).max(1),
-        };
-        Create {
-            watch_id: self.chance.of(&[0, 0, 1, 2]),
-            range,
-            start_revision,
-            no_put: self.chance.once_in(6),
-            no_delete: self.chance.once_in(6),
-            prev_kv: self.chance.once_in(2),
-            fragment: false,
-        }
     }
 
     async fn watch(&mut self) {
@@ -343,6 +227,7 @@ impl Simulation {
         if self.resumes.is_empty() {
             return;
         }
+        self.recorder.reached(Reached::ComeBack, 1);
         let at = self.chance.below(self.resumes.len());
         let create = Create {
             watch_id: 0,
@@ -362,15 +247,36 @@ impl Simulation {
     }
 
     async fn cancel(&mut self) {
-        let watch_id = self.chance.of(&[0, 1, 2, 3]);
+        let any = self.chance.of(&[0, 1, 2, 3, 77]);
+        let (is_live, place) = (self.chance.once_in(2), self.chance.below(8));
         if let Some(stream) = self.chance.pick(&mut self.streams) {
+            let live = stream.watch_at(place).filter(|_| is_live);
+            let watch_id = live.unwrap_or(any);
             stream.cancel(watch_id).await;
         }
     }
 
+    /// Asks for progress, and perhaps for another watch before the answer can be there.
     async fn ask(&mut self) {
-        if let Some(stream) = self.chance.pick(&mut self.streams) {
-            stream.progress().await;
+        let at = self.chance.below(self.streams.len());
+        let Some(stream) = self.streams.get_mut(at) else {
+            return;
+        };
+        stream.progress().await;
+        if self.chance.once_in(2) {
+            return;
+        }
+        self.write();
+        for _ in 0..self.chance.below(20) {
+            yield_now().await;
+        }
+        let (create, progress_notify) = (self.new_watch(), self.chance.once_in(2));
+        let create = Create {
+            start_revision: 0,
+            ..create
+        };
+        if let Some(stream) = self.streams.get_mut(at) {
+            stream.create(create, progress_notify).await;
         }
     }
 
@@ -437,8 +343,12 @@ impl Simulation {
                 return;
             }
             let answer = if self.weather.reads_fail && self.chance.once_in(40) {
+                // Who needs what cannot be read is told to come back.
+                self.recorder.note(Line::Trouble);
+                self.recorder.reached(Reached::FailedRead, 1);
                 HeldAnswer::Failed
             } else if self.weather.reads_busy && self.chance.once_in(10) {
+                self.recorder.reached(Reached::FailedRead, 1);
                 HeldAnswer::Busy
             } else {
                 HeldAnswer::Read

@@ -51,12 +51,23 @@ impl Chance {
     }
 }
 
+/// Where the store lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In memory.
+    Memory,
+    /// In memory, behind a commit log in files.
+    Logged,
+    /// On a real disk, which neither fails nor loses anything.
+    Directory,
+}
+
 /// What goes wrong in a simulation.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each goes wrong by itself")]
 pub(super) struct Weather {
-    /// The store lies on a real disk, which neither fails nor loses anything.
-    pub(super) real_disk: bool,
+    /// Where the store lies.
+    pub(super) place: Place,
     /// The disk fails now and then, and the power with it.
     pub(super) power_cuts: bool,
     /// The disk is full now and then.
@@ -69,6 +80,8 @@ pub(super) struct Weather {
     pub(super) reads_fail: bool,
     /// Actors are held up at their hook points.
     pub(super) pauses: bool,
+    /// Actors of the watch side die.
+    pub(super) deaths: bool,
     /// Steps between two of the rare events, about.
     pub(super) calm: usize,
     /// How many watchers come at once, who all want the same.
@@ -77,15 +90,21 @@ pub(super) struct Weather {
 
 impl Weather {
     pub(super) fn of(chance: &mut Chance) -> Self {
-        let real_disk = chance.once_in(32);
+        let place = match chance.below(32) {
+            0 => Place::Directory,
+            1..11 => Place::Logged,
+            _ => Place::Memory,
+        };
+        let may_fail = place != Place::Directory;
         Self {
-            real_disk,
-            power_cuts: !real_disk && chance.once_in(2),
-            no_space: !real_disk && chance.once_in(4),
+            place,
+            power_cuts: may_fail && chance.once_in(2),
+            no_space: may_fail && chance.once_in(4),
             holds_reads: chance.once_in(2),
             reads_busy: chance.once_in(4),
             reads_fail: chance.once_in(6),
             pauses: chance.once_in(2),
+            deaths: chance.once_in(3),
             calm: 60 + chance.below(600),
             herd: chance.of(&[1, 1, 3, 12]),
         }
@@ -120,9 +139,9 @@ impl Weather {
 pub(super) fn limits(chance: &mut Chance, weather: &Weather) -> EngineLimits {
     EngineLimits {
         store: StoreLimits {
-            group_ops_max: 1 + chance.below(3),
-            group_bytes_max: chance.of(&[1, 100]),
-            requests_in_flight_max: 1 + chance.below(3),
+            group_ops_max: chance.of(&[1, 2, 8]),
+            group_bytes_max: chance.of(&[1, 100, 1 << 20]),
+            requests_in_flight_max: chance.of(&[1, 2, 8]),
             ..StoreLimits::default()
         },
         mailbox_messages_max: 1 + chance.below(3),
@@ -151,7 +170,7 @@ pub(super) fn storage(chance: &mut Chance) -> StorageLimits {
     StorageLimits {
         block_bytes_max: chance.of(&[100, 1000]),
         record_bytes_max: chance.of(&[200, 64 << 10]),
-        batch_bytes_max: chance.of(&[300, 8 << 20]),
+        batch_bytes_max: chance.of(&[100, 300, 8 << 20]),
         value_cache_bytes_max: chance.of(&[1, 1 << 20]),
         history_cache_bytes_max: chance.of(&[1, 1 << 20]),
         stretch_revisions_max: chance.of(&[1, 2, 3, 1024]),
@@ -160,6 +179,8 @@ pub(super) fn storage(chance: &mut Chance) -> StorageLimits {
         compaction_changes_per_step: chance.of(&[1, 1024]),
         compaction_blocks_per_step: chance.of(&[1, 16]),
         free_space_check_bytes: chance.of(&[1, 200]),
+        log_bytes_max: chance.of(&[1 << 11, 1 << 13, 1 << 16]),
+        checkpoint_revisions: chance.of(&[0, 20, 500_000]),
         ..StorageLimits::default()
     }
 }
