@@ -30,7 +30,7 @@ pub(crate) fn bench(words: &[&str]) -> Result<Value, String> {
 /// Whether a server answers a read of the latest.
 pub(crate) fn answers(address: &str) -> bool {
     Command::new(env!("CARGO_BIN_EXE_vigil"))
-        .args(["--endpoint", address, "get", "nothing"])
+        .args(["get", "nothing", "--endpoint", address])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status()

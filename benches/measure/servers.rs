@@ -119,7 +119,11 @@ impl Server {
         let server = Self { child, address };
         let end = Instant::now() + START_MAX;
         while !load::answers(&server.address) {
-            assert!(Instant::now() < end, "{kind:?} does not answer");
+            assert!(
+                Instant::now() < end,
+                "{kind:?} does not answer at {}",
+                server.address
+            );
             std::thread::sleep(RETRY);
         }
         server

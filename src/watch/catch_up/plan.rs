@@ -23,6 +23,11 @@ const STRETCHES_PER_QUESTION: usize = 64;
 /// A class that is dense even so is not asked for again for so many stretches.
 const STRETCHES_PER_DENSITY: usize = 8;
 
+/// One revision that is looked up costs as much as so many that are read in a row: its block is read for it alone.
+const LOOK_UP_IN_REVISIONS: usize = 16;
+/// A class that is narrow among many of its like is not asked for again for this part of the gap.
+const GAP_PER_CROWDED: i64 = 4;
+
 /// What to do next.
 #[derive(Debug)]
 pub enum Plan {
@@ -104,7 +109,7 @@ impl<R> CatchUp<R> {
             let Some(wait) = self.ready.class_from(place, through) else {
                 break;
             };
-            match self.ask(wait, through, &mut wanted) {
+            match self.ask(wait, target.classes, through, &mut wanted) {
                 Answer::Narrow(pick) => return Plan::Pick(pick),
                 Answer::Nothing(next) => self.skip(wait.class, wait.at..next),
                 Answer::Dense => is_dense = true,
@@ -114,9 +119,11 @@ impl<R> CatchUp<R> {
         if is_dense { scan } else { Plan::Again }
     }
 
+    /// Asks for a class that waits among so many.
     fn ask(
         &mut self,
         wait: Wait,
+        classes: usize,
         through: Revision,
         wanted: &mut impl FnMut(&KeyRange, Revision, Revision) -> Option<Vec<Revision>>,
     ) -> Answer {
@@ -147,6 +154,16 @@ impl<R> CatchUp<R> {
         revisions.retain(|at| (wait.at..=last).contains(at));
         if revisions.is_empty() {
             return Answer::Nothing(last.next());
+        }
+        // If the others want as much, one reading of the gap is cheaper than all their look-ups.
+        let look_ups = revisions.len().saturating_mul(classes);
+        let gap = last.0.saturating_sub(wait.at.0).saturating_add(1);
+        if look_ups.saturating_mul(LOOK_UP_IN_REVISIONS) > usize::try_from(gap).unwrap_or(0)
+            && classes > 1
+        {
+            tally.dense_until =
+                known.max(Revision(wait.at.0.saturating_add(gap / GAP_PER_CROWDED)));
+            return Answer::Dense;
         }
         let read_max = self.limits.revisions_per_pick_max.max(1);
         let next = revisions.get(read_max).copied().unwrap_or(last.next());

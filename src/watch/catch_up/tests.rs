@@ -203,6 +203,43 @@ fn l4_a_crowd_of_classes_in_a_short_gap_is_served_by_scanning_it() {
 }
 
 #[test]
+fn l4_classes_that_are_narrow_alone_are_read_in_one_pass_when_there_are_many() {
+    let classes: Vec<_> = (0..100)
+        .map(|number| class_of(KeyRange::single(format!("{number}"))))
+        .collect();
+    let mut catch_up = catch_up((0..).zip(&classes).map(|(id, it)| entry(id, it, 2)));
+    let mut questions = 0;
+    // Each has a hundredth of all there is.
+    let mut plan = |catch_up: &mut CatchUp<()>| {
+        catch_up.plan(Revision(10_000), |_, from, through| {
+            questions += 1;
+            let all = from.0..=through.0;
+            Some(all.step_by(100).map(Revision).collect())
+        })
+    };
+    let mut at = 2;
+    for _ in 0..20 {
+        assert_eq!(scan_from(&plan(&mut catch_up)), at);
+        catch_up.absorb(&[], covered(at, at + 10));
+        at += 10;
+    }
+    assert_eq!(questions, 64, "whom a plan looks at is asked for once");
+    // The last one alone is looked up.
+    for id in 1..100 {
+        catch_up.remove(WatcherId(id));
+    }
+    let plan = catch_up.plan(Revision(100_000), |_, _, through| {
+        Some(vec![Revision(9000), through])
+    });
+    assert_eq!(scan_from(&plan), at, "what was found out holds for a while");
+    catch_up.absorb(&[], covered(at, 5000));
+    let plan = catch_up.plan(Revision(100_000), |_, _, through| {
+        Some(vec![Revision(9000), through])
+    });
+    assert!(matches!(plan, Plan::Pick(_)), "{plan:?}");
+}
+
+#[test]
 fn l5_the_stretch_that_most_wait_for_comes_first_and_the_oldest_of_equals() {
     let (a, b) = (key("a"), key("b"));
     let starts = [3, 21, 22, 29, 41, 42, 48];
