@@ -6,6 +6,7 @@ use super::calls::{Call, Calls};
 use super::history::Compaction;
 use super::record::{Line, Outcome, Request};
 use super::verdict::{Property, Verdict};
+use std::collections::BTreeMap;
 
 /// What had been seen when a request was sent.
 #[derive(Clone, Copy, Debug, Default)]
@@ -14,6 +15,9 @@ pub(crate) struct Floor {
     pub(crate) seen: i64,
     /// The newest revision that was seen before the last restart; 0 when there was none.
     before_restart: i64,
+    /// The newest revision that the request can have made: a restart, or a moment in which nothing was under way, came
+    /// before all that are newer.
+    pub(crate) newest: i64,
 }
 
 /// Checks every outcome, and gives the floor of every call.
@@ -22,14 +26,17 @@ pub(crate) fn check(lines: &[Line], calls: &Calls<'_>, verdict: &mut Verdict) ->
     let mut floor = Floor {
         seen: 1,
         before_restart: 0,
+        newest: i64::MAX,
     };
     let mut floors = vec![floor; calls.all.len()];
+    let newest = newest_of_calls(lines, calls);
     for (at, line) in lines.iter().enumerate() {
         let index = calls.by_line.get(&at).copied();
         match line {
             Line::Call { .. } => {
                 if let Some(of_call) = index.and_then(|index| floors.get_mut(index)) {
                     *of_call = floor;
+                    of_call.newest = newest.get(&at).copied().unwrap_or(i64::MAX);
                 }
             }
             Line::Return { outcome, .. } => {
@@ -50,6 +57,33 @@ pub(crate) fn check(lines: &[Line], calls: &Calls<'_>, verdict: &mut Verdict) ->
         }
     }
     floors
+}
+
+/// What each call can have made at most, by its line: no more than whoever asked behind the next barrier was told of.
+fn newest_of_calls(lines: &[Line], calls: &Calls<'_>) -> BTreeMap<usize, i64> {
+    let (mut behind, mut of_part) = (i64::MAX, i64::MAX);
+    let mut newest = BTreeMap::new();
+    for (at, line) in lines.iter().enumerate().rev() {
+        match line {
+            Line::Return {
+                outcome: Outcome::Done { revision, .. },
+                ..
+            } => {
+                let call = calls
+                    .by_line
+                    .get(&at)
+                    .and_then(|index| calls.all.get(*index));
+                let made = call.is_some_and(|call| call.made().is_some());
+                of_part = of_part.min(revision - i64::from(made));
+            }
+            Line::Restart | Line::Quiet => behind = behind.min(of_part),
+            Line::Call { .. } => {
+                newest.insert(at, behind);
+            }
+            _ => {}
+        }
+    }
+    newest
 }
 
 fn outcome_fits(call: &Call<'_>, floor: Floor, compactions: &[Compaction], verdict: &mut Verdict) {

@@ -150,7 +150,7 @@ impl<'a> Replay<'a> {
             let Some(call) = self.calls.all.get(*index) else {
                 return false;
             };
-            if floor.seen >= revision {
+            if floor.seen >= revision || revision > floor.newest {
                 return false;
             }
             let mut run = Run::at(&mut self.keys, revision);

@@ -138,19 +138,21 @@ fn p6_a_dead_watcher_ends_its_own_stream_with_unavailable_and_no_other() {
 impl TestStream {
     /// Starts a watcher of this stream's that dies at once.
     fn poison_watcher_for_test(&mut self, watch_id: i64) {
-        poison_watcher(&self.control, watch_id);
+        assert!(poison_watcher(&self.control, watch_id));
     }
 }
 
-/// Starts a watcher of a stream's that dies at once, beside one that is there.
-pub(super) fn poison_watcher(control: &WatchStream, watch_id: i64) {
+/// Starts a watcher of a stream's that dies at once, beside one that is there; false when there is none any more.
+pub(super) fn poison_watcher(control: &WatchStream, watch_id: i64) -> bool {
     let state = control.state_for_test();
     let live = state.watches().get(&WatchId(watch_id)).cloned();
     let shared = live.and_then(|live| live.shared.upgrade());
+    let is_there = shared.is_some();
     if let Some(shared) = shared {
         let twin = Watcher::new(false, shared, Arc::clone(control.outbox()));
         SlimContext::start(twin, 1).do_send(Poison);
     }
+    is_there
 }
 
 #[test]

@@ -178,10 +178,10 @@ impl StreamClient {
         self.position.live.keys().nth(place).copied()
     }
 
-    /// Lets one of its watchers die, and the stream has to end.
+    /// Lets one of its watchers die, and the stream has to end. A watch that has
+    /// ended already, unheard by us, has none.
     pub(super) fn kill_watcher(&mut self, watch_id: i64) {
-        self.has_to_end = true;
-        poison_watcher(&self.control, watch_id);
+        self.has_to_end |= poison_watcher(&self.control, watch_id);
     }
 
     /// Messages on their way to its watchers, and how many there can be at most, with such a mailbox each.
