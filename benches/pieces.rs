@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use tempfile::TempDir;
 use vigil::model::{
-    Commit, Event, EventFilters, EventKind, KeyValue, Op, Put, RangeQuery, WatchClass, Write,
+    Commit, Event, EventFilters, EventKind, KeyValue, Put, RangeQuery, WatchClass, Write,
 };
 use vigil::storage::{ReadView, Readers, StorageLimits, Writer};
 use vigil::watch::{BatchLimits, Entry, Ring, Roster, Visit, WatcherId, cut};
@@ -247,7 +247,7 @@ fn delivery(criterion: &mut Criterion) {
                         Err(_) => tokio::task::yield_now().await,
                     }
                 }
-            })
+            });
         });
     });
     group.finish();

@@ -1,6 +1,6 @@
 //! Faults of the KV service, each alone.
 
-use super::script::{Script, delete, done, kv, of_put, of_range, put, read};
+use super::script::{Script, delete, done, from, kv, of_put, of_range, put, read};
 use super::validator::answers::single;
 use super::validator::record::{
     Answer, Compare, Line, OpAnswer, Outcome, Relation, Request, Server, Target,
@@ -188,4 +188,34 @@ fn conditions_and_the_answers_of_operations_are_checked() {
     with(txn(3), done(8, succeeded(7))).breaks(Property::Sequential, "it is Txn");
     with(txn(2), done(7, failed())).breaks(Property::Sequential, "it is Txn");
     with(txn(2), done(8, succeeded(8))).breaks(Property::Sequential, "it is Txn");
+}
+
+/// Ten puts that a restart has cut off, and ten behind it: only the later ones can have made what is seen then. Too many to
+/// try which of them it was.
+#[test]
+fn what_a_restart_has_cut_off_makes_nothing_any_more() {
+    let lost = || Outcome::Unknown {
+        why: "the connection broke".to_owned(),
+    };
+    let mut script = Script::written();
+    for _ in 0..10 {
+        script.call(put("k", "x"), lost());
+    }
+    let mut script = script.line(Line::Restart);
+    let answer = Answer::Delete {
+        deleted: 0,
+        prev_kvs: Vec::new(),
+    };
+    script.call(delete("nothing"), done(7, answer));
+    let mut script = script.watch(from(8), 7).line(Line::Quiet);
+    for _ in 0..10 {
+        script.call(put("k", "x"), lost());
+    }
+    for (version, revision) in (1..).zip(8..18) {
+        let mut seen = script.response_with_put("k", "x", revision);
+        seen.events[0].kv.version = version;
+        seen.events[0].kv.create_revision = 8;
+        script = script.tell(seen);
+    }
+    script.line(Line::Quiet).passes();
 }

@@ -474,33 +474,3 @@ fn what_is_owed_while_all_are_quiet_is_found_and_what_comes_later_is_not_asked_f
     late.call(put("c", "later"), done(8, of_put()));
     late.breaks(Property::Reliable, "lacks 6 events up to 7");
 }
-
-/// Ten puts that a restart has cut off, and ten behind it: only the later ones can have made what is seen then. Too many to
-/// try which of them it was.
-#[test]
-fn what_a_restart_has_cut_off_makes_nothing_any_more() {
-    let lost = || Outcome::Unknown {
-        why: "the connection broke".to_owned(),
-    };
-    let mut script = Script::written();
-    for _ in 0..10 {
-        script.call(put("k", "x"), lost());
-    }
-    let mut script = script.line(Line::Restart);
-    let answer = Answer::Delete {
-        deleted: 0,
-        prev_kvs: Vec::new(),
-    };
-    script.call(delete("nothing"), done(7, answer));
-    let mut script = script.watch(from(8), 7).line(Line::Quiet);
-    for _ in 0..10 {
-        script.call(put("k", "x"), lost());
-    }
-    for (version, revision) in (1..).zip(8..18) {
-        let mut seen = script.response_with_put("k", "x", revision);
-        seen.events[0].kv.version = version;
-        seen.events[0].kv.create_revision = 8;
-        script = script.tell(seen);
-    }
-    script.line(Line::Quiet).passes();
-}

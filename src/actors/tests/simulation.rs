@@ -35,7 +35,7 @@ use validator::verdict::Verdict;
 
 const STEPS: usize = 1000;
 /// Whoever is told more and more though nothing happens is told the same again and again.
-const ROUNDS_MAX: usize = 1000;
+const ROUNDS_MAX: usize = 20_000;
 /// How many seeds every run of the tests tries.
 const SEEDS: u64 = 20;
 

@@ -10,6 +10,8 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 /// Stretches of ten revisions, and room for everything else.
+mod crowds;
+
 fn limits() -> CatchUpLimits {
     CatchUpLimits {
         stretch_revisions_max: 10,
@@ -190,53 +192,6 @@ fn l4_a_narrow_class_is_found_behind_a_dense_one() {
         panic!("no pick: {plan:?}")
     };
     assert_eq!(pick.class, key("b"));
-}
-
-#[test]
-fn l4_a_crowd_of_classes_in_a_short_gap_is_served_by_scanning_it() {
-    let classes: Vec<_> = (0..100)
-        .map(|number| class_of(KeyRange::single(format!("{number}"))))
-        .collect();
-    let mut catch_up = catch_up((0..).zip(&classes).map(|(id, it)| entry(id, it, 2)));
-    let plan = catch_up.plan(Revision(9), |_, _, _| unreachable!("no need to ask"));
-    assert_eq!(scan_from(&plan), 2);
-}
-
-#[test]
-fn l4_classes_that_are_narrow_alone_are_read_in_one_pass_when_there_are_many() {
-    let classes: Vec<_> = (0..100)
-        .map(|number| class_of(KeyRange::single(format!("{number}"))))
-        .collect();
-    let mut catch_up = catch_up((0..).zip(&classes).map(|(id, it)| entry(id, it, 2)));
-    let mut questions = 0;
-    // Each has a hundredth of all there is.
-    let mut plan = |catch_up: &mut CatchUp<()>| {
-        catch_up.plan(Revision(10_000), |_, from, through| {
-            questions += 1;
-            let all = from.0..=through.0;
-            Some(all.step_by(100).map(Revision).collect())
-        })
-    };
-    let mut at = 2;
-    for _ in 0..20 {
-        assert_eq!(scan_from(&plan(&mut catch_up)), at);
-        catch_up.absorb(&[], covered(at, at + 10));
-        at += 10;
-    }
-    assert_eq!(questions, 64, "whom a plan looks at is asked for once");
-    // The last one alone is looked up.
-    for id in 1..100 {
-        catch_up.remove(WatcherId(id));
-    }
-    let plan = catch_up.plan(Revision(100_000), |_, _, through| {
-        Some(vec![Revision(9000), through])
-    });
-    assert_eq!(scan_from(&plan), at, "what was found out holds for a while");
-    catch_up.absorb(&[], covered(at, 5000));
-    let plan = catch_up.plan(Revision(100_000), |_, _, through| {
-        Some(vec![Revision(9000), through])
-    });
-    assert!(matches!(plan, Plan::Pick(_)), "{plan:?}");
 }
 
 #[test]

@@ -187,7 +187,8 @@ impl StreamClient {
     /// Messages on their way to its watchers, and how many there can be at most, with such a mailbox each.
     pub(super) fn on_their_way(&self, mailbox_messages_max: usize) -> (usize, usize) {
         let state = self.state();
-        let watches = state.watches().len();
+        // One that has just ended is not listed any more, and what was on its way to it may still be.
+        let watches = state.watches().len() + 1;
         (state.in_flight(), watches * (mailbox_messages_max + BESIDE))
     }
 
