@@ -55,6 +55,19 @@ pub(crate) enum Met {
     Held,
 }
 
+#[cfg(test)]
+impl Met {
+    /// All of them.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Victim,
+        Self::VictimWithoutBatch,
+        Self::Overrun,
+        Self::HandOver,
+        Self::LastStretch,
+        Self::Held,
+    ];
+}
+
 /// The engine took this way.
 #[cfg(not(test))]
 pub(crate) const fn met(_way: Met) {}

@@ -136,11 +136,8 @@ impl Handler<Stalled> for VictimRetry {
             if !entry.link.shared.is_wanted() && !fault::active(Fault::EarlyRoomUnnoticed) {
                 roomy.push(entry.id);
             }
-            let (id, has_batch) = (entry.id, matches!(owed, Owed::Events(_)));
-            self.victims.insert(entry, owed);
             hooks::met(Met::Victim);
-            let victim = self.victims.get(id);
-            if has_batch && victim.is_some_and(|it| matches!(it.owed, Owed::Nothing)) {
+            if !self.victims.insert(entry, owed) {
                 hooks::met(Met::VictimWithoutBatch);
             }
         }

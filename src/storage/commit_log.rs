@@ -77,7 +77,7 @@ impl CommitLog {
             (Some((_, last)), Some((first, _))) => first.number == last.number + 1,
         };
         if !follows {
-            let place = dir.join(turn(&FILES, settled + 1)).display().to_string();
+            let place = dir.join(turn(FILES, settled + 1)).display().to_string();
             let reason = format!("the end of generation {} is gone", settled + 1);
             return Err(StorageError::corrupt(WHAT, place, reason));
         }
@@ -93,8 +93,8 @@ impl CommitLog {
             settled: Vec::new(),
         };
         if found_after.positions.is_none() {
-            let salt = turn(&files, settled).head.salt;
-            let place = dir.join(turn(&FILES, settled)).display().to_string();
+            let salt = turn(files.each_ref(), settled).head.salt;
+            let place = dir.join(turn(FILES, settled)).display().to_string();
             held.settled = Found::of(&place, &bytes, salt, settled)?.changes;
         }
         if !fault::active(Fault::SecondGenerationSkipped) {
@@ -159,10 +159,10 @@ impl CommitLog {
         if self.record.is_empty() {
             return Ok(());
         }
-        let log = turn(&self.files, self.next.generation);
+        let log = turn(self.files.each_mut(), self.next.generation);
         let bytes = self.record.seal(log.head.salt, self.next)?;
         let written = log.file.write_all_at(bytes, self.offset);
-        let name = turn(&FILES, self.next.generation);
+        let name = turn(FILES, self.next.generation);
         let failed = |error| failed("write", name, &error);
         let sync = |()| {
             if fault::active(Fault::LogWithoutFdatasync) {
@@ -172,12 +172,6 @@ impl CommitLog {
         };
         written.and_then(sync).map_err(failed)?;
         self.offset += bytes.len() as u64;
-        let [even, odd] = &mut self.files;
-        let log = if self.next.generation.is_multiple_of(2) {
-            even
-        } else {
-            odd
-        };
         log.bytes = log.bytes.max(self.offset);
         self.next.number += 1;
         self.record.clear(RECORD_KEPT_BYTES_MAX);
@@ -197,7 +191,7 @@ impl CommitLog {
 }
 
 /// Which of the two a generation uses.
-fn turn<T>([even, odd]: &[T; 2], generation: u64) -> &T {
+fn turn<T>([even, odd]: [T; 2], generation: u64) -> T {
     if generation.is_multiple_of(2) {
         even
     } else {
@@ -282,7 +276,7 @@ impl Found {
 
     /// Reads the file of a generation that the engine lacks. The last record may be torn, no other.
     fn read(dir: &Path, generation: u64) -> Result<(LogFile, Self, Vec<u8>), StorageError> {
-        let name = turn(&FILES, generation);
+        let name = turn(FILES, generation);
         let path = dir.join(name);
         let file = open_file(&path)?;
         let bytes = fs::read(&path).map_err(|error| directory(&path, &error))?;

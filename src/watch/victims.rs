@@ -68,8 +68,9 @@ impl<R> Victims<R> {
     }
 
     /// Takes a victim in. When its batch is kept its cursor is put behind it; when there is no room for the batch its
-    /// cursor is put before it, and the batch is let go (V2).
-    pub fn insert(&mut self, mut entry: Entry<R>, owed: Owed) {
+    /// cursor is put before it, and the batch is let go (V2). False when a batch was let go.
+    pub fn insert(&mut self, mut entry: Entry<R>, owed: Owed) -> bool {
+        let mut is_kept = true;
         let owed = match owed {
             Owed::Events(batch) if self.pin(&batch) => {
                 entry.next_revision = entry.next_revision.max(batch.last().next());
@@ -81,6 +82,7 @@ impl<R> Victims<R> {
                 } else {
                     batch.first()
                 };
+                is_kept = false;
                 Owed::Nothing
             }
             other => other,
@@ -91,6 +93,7 @@ impl<R> Victims<R> {
         if let Some(twice) = twice {
             self.unpin(&twice.owed);
         }
+        is_kept
     }
 
     /// Takes a victim out: it has room, or it is gone.

@@ -12,29 +12,21 @@ macro_rules! reached {
         /// Something that a simulation is to meet.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub(super) enum Reached {
+            /// A rare way that the engine took.
+            Engine(Met),
             $($(#[$doc])+ $name,)+
         }
 
         impl Reached {
             /// All of it.
-            const ALL: &[Self] = &[$(Self::$name,)+];
+            fn all() -> impl Iterator<Item = Self> {
+                Met::ALL.map(Self::Engine).into_iter().chain([$(Self::$name,)+])
+            }
         }
     };
 }
 
 reached! {
-    /// A watcher was full and became a victim.
-    Victim,
-    /// A victim could not keep its batch, because too many bytes were pinned.
-    VictimWithoutBatch,
-    /// The ring had lost what watchers needed next.
-    Overrun,
-    /// Watchers that were behind came back to the group.
-    HandOver,
-    /// One that came back was given what was committed meanwhile.
-    LastStretch,
-    /// A watcher was held so that progress could be told.
-    Held,
     /// A watch was cancelled because its start is compacted.
     CompactedCancel,
     /// A compaction was carried out.
@@ -101,15 +93,7 @@ impl Counts {
     /// Takes in what the engine says of itself.
     pub(super) fn add_met(&mut self, met: BTreeMap<Met, u64>) {
         for (way, times) in met {
-            let what = match way {
-                Met::Victim => Reached::Victim,
-                Met::VictimWithoutBatch => Reached::VictimWithoutBatch,
-                Met::Overrun => Reached::Overrun,
-                Met::HandOver => Reached::HandOver,
-                Met::LastStretch => Reached::LastStretch,
-                Met::Held => Reached::Held,
-            };
-            self.add(what, times);
+            self.add(Reached::Engine(way), times);
         }
     }
 
@@ -171,15 +155,15 @@ impl Counts {
 
     /// What was not met at all.
     pub(super) fn missing(&self) -> Vec<Reached> {
-        let missing = |what: &&Reached| self.0.get(*what).is_none_or(|times| *times == 0);
-        Reached::ALL.iter().filter(missing).copied().collect()
+        let missing = |what: &Reached| self.0.get(what).is_none_or(|times| *times == 0);
+        Reached::all().filter(missing).collect()
     }
 }
 
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, what) in Reached::ALL.iter().enumerate() {
-            let times = self.0.get(what).copied().unwrap_or_default();
+        for (place, what) in Reached::all().enumerate() {
+            let times = self.0.get(&what).copied().unwrap_or_default();
             let comma = if place > 0 { ", " } else { "" };
             write!(f, "{comma}{what:?} {times}")?;
         }

@@ -2,22 +2,24 @@
 
 use super::*;
 
+/// A hundred watchers of a key each.
+fn crowd() -> CatchUp<()> {
+    catch_up((0..100).map(|id| {
+        let class = class_of(KeyRange::single(format!("{id}")));
+        entry(id, &class, 2)
+    }))
+}
+
 #[test]
 fn l4_a_crowd_of_classes_in_a_short_gap_is_served_by_scanning_it() {
-    let classes: Vec<_> = (0..100)
-        .map(|number| class_of(KeyRange::single(format!("{number}"))))
-        .collect();
-    let mut catch_up = catch_up((0..).zip(&classes).map(|(id, it)| entry(id, it, 2)));
+    let mut catch_up = crowd();
     let plan = catch_up.plan(Revision(9), |_, _, _| unreachable!("no need to ask"));
     assert_eq!(scan_from(&plan), 2);
 }
 
 #[test]
 fn l4_classes_that_are_narrow_alone_are_read_in_one_pass_when_there_are_many() {
-    let classes: Vec<_> = (0..100)
-        .map(|number| class_of(KeyRange::single(format!("{number}"))))
-        .collect();
-    let mut catch_up = catch_up((0..).zip(&classes).map(|(id, it)| entry(id, it, 2)));
+    let mut catch_up = crowd();
     let mut questions = 0;
     // Each has a hundredth of all there is.
     let mut plan = |catch_up: &mut CatchUp<()>| {
