@@ -6,6 +6,7 @@
 
 use super::protocol::{Delivery, ToWatcher};
 use super::stream::{InFlight, Link, WantedBy};
+use super::watch_table::WatchTable;
 use crate::fault::{self, Fault};
 use crate::model::Revision;
 use crate::watch::Batch;
@@ -114,7 +115,7 @@ impl Link {
         };
         if sent == Sent::Sent && self.shared.stream.outbox.is_none() {
             // That was the last message, also when the engine stops later. A stream's own watcher leaves by itself.
-            self.shared.stream.watches().clear();
+            *self.shared.stream.watches() = WatchTable::default();
         }
         sent
     }

@@ -7,6 +7,7 @@ mod delivery;
 mod engine;
 mod hooks;
 mod limits;
+mod nursery;
 mod outbox;
 mod progress;
 mod protocol;
@@ -18,6 +19,7 @@ mod sync;
 mod turn;
 mod victim_retry;
 mod watch_stream;
+mod watch_table;
 mod watcher;
 mod watcher_group;
 

@@ -224,7 +224,7 @@ fn tell_progress(link: &Link, revision: Revision) {
 /// A start in the future may not be told of less (P2).
 fn has_started(shared: &LinkState, revision: Revision) -> bool {
     let watches = shared.stream.watches();
-    let live = watches.get(&shared.watch_id);
+    let live = watches.get(shared.watch_id);
     live.is_some_and(|live| live.start <= revision)
 }
 

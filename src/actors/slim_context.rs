@@ -7,39 +7,23 @@ use actix::dev::channel::{AddressReceiver, channel};
 use actix::dev::{Envelope, Mailbox, OneshotSender, ToEnvelope};
 use actix::prelude::*;
 use std::fmt;
-use std::future::Future;
 use std::pin::Pin;
 use std::task::{self, Poll};
 
 type Wait<A> = Pin<Box<dyn ActorFuture<A, Output = ()>>>;
 
+/// An actor whose context is this one.
+pub(crate) trait SlimActor: Actor<Context = SlimContext<Self>> + Send {}
+
+impl<A: Actor<Context = SlimContext<A>> + Send> SlimActor for A {}
+
 /// A context with a mailbox and nothing else.
-pub(crate) struct SlimContext<A: Actor<Context = Self>> {
+pub(crate) struct SlimContext<A: SlimActor> {
     state: ActorState,
-    waits: Vec<Wait<A>>,
+    wait: Option<Wait<A>>,
 }
 
-impl<A: Actor<Context = Self>> SlimContext<A> {
-    /// Starts an actor on the current arbiter and returns its one address. `mailbox_messages_max` is exact as long as
-    /// that address is not cloned.
-    pub(crate) fn start(actor: A, mailbox_messages_max: usize) -> Addr<A> {
-        let (sender, receiver) = channel(mailbox_messages_max);
-        let context = Self {
-            state: ActorState::Started,
-            waits: Vec::new(),
-        };
-        // Boxed, because a task is rounded up to 128 bytes: with a pointer in it one does, and the rest is as large as it
-        // is (B3).
-        actix::spawn(Box::new(Running {
-            actor,
-            context,
-            mailbox: Mailbox::new(receiver),
-        }));
-        Addr::new(sender)
-    }
-}
-
-impl<A: Actor<Context = Self>> fmt::Debug for SlimContext<A> {
+impl<A: SlimActor> fmt::Debug for SlimContext<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SlimContext")
             .field("state", &self.state)
@@ -47,7 +31,7 @@ impl<A: Actor<Context = Self>> fmt::Debug for SlimContext<A> {
     }
 }
 
-impl<A: Actor<Context = Self>> ActorContext for SlimContext<A> {
+impl<A: SlimActor> ActorContext for SlimContext<A> {
     fn stop(&mut self) {
         self.state = ActorState::Stopping;
     }
@@ -61,7 +45,7 @@ impl<A: Actor<Context = Self>> ActorContext for SlimContext<A> {
     }
 }
 
-impl<A: Actor<Context = Self>> AsyncContext<A> for SlimContext<A> {
+impl<A: SlimActor> AsyncContext<A> for SlimContext<A> {
     /// An address of nobody: a second strong handle would bring a mailbox slot of its own and keep the watcher alive.
     fn address(&self) -> Addr<A> {
         let (sender, _closed): (_, AddressReceiver<A>) = channel(1);
@@ -81,11 +65,14 @@ impl<A: Actor<Context = Self>> AsyncContext<A> for SlimContext<A> {
     where
         F: ActorFuture<A, Output = ()> + 'static,
     {
-        self.waits.push(Box::pin(future));
+        self.wait = Some(match self.wait.take() {
+            None => Box::pin(future),
+            Some(first) => Box::pin(first.then(|(), _, _| future)),
+        });
     }
 
     fn waiting(&self) -> bool {
-        !self.waits.is_empty() || matches!(self.state, ActorState::Stopping | ActorState::Stopped)
+        self.wait.is_some() || matches!(self.state, ActorState::Stopping | ActorState::Stopped)
     }
 
     fn cancel_future(&mut self, _handle: SpawnHandle) -> bool {
@@ -95,7 +82,7 @@ impl<A: Actor<Context = Self>> AsyncContext<A> for SlimContext<A> {
 
 impl<A, M> ToEnvelope<A, M> for SlimContext<A>
 where
-    A: Actor<Context = Self> + Handler<M>,
+    A: SlimActor + Handler<M>,
     M: Message + Send + 'static,
     M::Result: Send,
 {
@@ -104,14 +91,52 @@ where
     }
 }
 
-/// A running actor: the task that owns it.
-struct Running<A: Actor<Context = SlimContext<A>>> {
+/// A running actor, in the place that owns it.
+pub(super) struct Running<A: SlimActor> {
     actor: A,
     context: SlimContext<A>,
     mailbox: Mailbox<A>,
 }
 
-impl<A: Actor<Context = SlimContext<A>>> Running<A> {
+impl<A: SlimActor> Running<A> {
+    /// An actor that has not started.
+    pub(super) fn new(actor: A, mailbox: Mailbox<A>) -> Self {
+        let context = SlimContext {
+            state: ActorState::Started,
+            wait: None,
+        };
+        Self {
+            actor,
+            context,
+            mailbox,
+        }
+    }
+
+    /// Lets the actor do what there is to do; ready when its life is over.
+    pub(super) fn poll_actor(&mut self, cx: &mut task::Context<'_>) -> Poll<()> {
+        if self.context.state == ActorState::Started {
+            self.context.state = ActorState::Running;
+            self.actor.started(&mut self.context);
+        }
+        loop {
+            if self.context.state == ActorState::Running {
+                if !self.poll_wait(cx) {
+                    return Poll::Pending;
+                }
+                self.mailbox.poll(&mut self.actor, &mut self.context, cx);
+            }
+            if self.context.state != ActorState::Running
+                || (!self.context.waiting() && !self.mailbox.connected())
+            {
+                self.finish();
+                return Poll::Ready(());
+            }
+            if !self.context.waiting() {
+                return Poll::Pending;
+            }
+        }
+    }
+
     /// Ends the actor's life, once.
     fn finish(&mut self) {
         if self.context.state != ActorState::Stopped {
@@ -121,14 +146,18 @@ impl<A: Actor<Context = SlimContext<A>>> Running<A> {
     }
 
     /// Polls what the actor waits for; true when it waits no more.
-    fn poll_waits(&mut self, cx: &mut task::Context<'_>) -> bool {
-        while let Some(mut wait) = self.context.waits.pop() {
+    fn poll_wait(&mut self, cx: &mut task::Context<'_>) -> bool {
+        while let Some(mut wait) = self.context.wait.take() {
             if wait
                 .as_mut()
                 .poll(&mut self.actor, &mut self.context, cx)
                 .is_pending()
             {
-                self.context.waits.push(wait);
+                // What the future itself asked to wait for comes after it.
+                self.context.wait = Some(match self.context.wait.take() {
+                    None => wait,
+                    Some(next) => Box::pin(wait.then(|(), _, _| next)),
+                });
                 return false;
             }
         }
@@ -136,39 +165,7 @@ impl<A: Actor<Context = SlimContext<A>>> Running<A> {
     }
 }
 
-// Nothing in it is pinned structurally: the future moves its parts freely.
-impl<A: Actor<Context = SlimContext<A>>> Unpin for Running<A> {}
-
-impl<A: Actor<Context = SlimContext<A>>> Future for Running<A> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
-        let this = &mut *self;
-        if this.context.state == ActorState::Started {
-            this.context.state = ActorState::Running;
-            this.actor.started(&mut this.context);
-        }
-        loop {
-            if this.context.state == ActorState::Running {
-                if !this.poll_waits(cx) {
-                    return Poll::Pending;
-                }
-                this.mailbox.poll(&mut this.actor, &mut this.context, cx);
-            }
-            if this.context.state != ActorState::Running
-                || (!this.context.waiting() && !this.mailbox.connected())
-            {
-                this.finish();
-                return Poll::Ready(());
-            }
-            if !this.context.waiting() {
-                return Poll::Pending;
-            }
-        }
-    }
-}
-
-impl<A: Actor<Context = SlimContext<A>>> Drop for Running<A> {
+impl<A: SlimActor> Drop for Running<A> {
     /// The arbiter stops, or a handler panicked: the actor's end is told all the same.
     fn drop(&mut self) {
         if self.context.state != ActorState::Started {

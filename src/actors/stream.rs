@@ -6,13 +6,12 @@
 use super::outbox::{Outbox, StreamEnd, StreamLife};
 use super::protocol::{Forget, Quiet, Roomy, ToWatcher};
 use super::supervision::Worker;
+use super::watch_table::WatchTable;
 use crate::fault::{self, Fault};
 use crate::model::{Revision, WatchId};
 use crate::watch::WatcherId;
 use actix::WeakRecipient;
 use actix::prelude::Recipient;
-use ahash::RandomState;
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -47,7 +46,7 @@ pub(crate) struct StreamState {
     /// Where responses go; `None` when the watcher is an actor of the application's own.
     pub(crate) outbox: Option<Arc<Outbox>>,
     /// The live watches, by id.
-    watches: Mutex<Watches>,
+    watches: Mutex<WatchTable<LiveWatch>>,
     /// The worker that the stream lives on.
     pub(crate) worker: Arc<Worker>,
 }
@@ -82,19 +81,6 @@ impl fmt::Debug for StreamState {
     }
 }
 
-/// The live watches of a stream, by id. A tree would take 60 bytes more for each.
-type Watches = HashMap<WatchId, LiveWatch, RandomState>;
-
-/// A simulation goes through a stream's watches in the same order every time (T5); elsewhere nobody can choose ids that
-/// collide.
-fn hashing() -> RandomState {
-    if cfg!(test) {
-        RandomState::with_seeds(1, 2, 3, 4)
-    } else {
-        RandomState::new()
-    }
-}
-
 impl StreamState {
     /// A stream without watches on `worker`.
     pub(crate) fn new(id: StreamId, worker: Arc<Worker>, outbox: Option<Arc<Outbox>>) -> Arc<Self> {
@@ -110,7 +96,7 @@ impl StreamState {
             closed: AtomicBool::new(false),
             cancellation: Notify::new(),
             outbox,
-            watches: Mutex::new(Watches::with_hasher(hashing())),
+            watches: Mutex::new(WatchTable::default()),
             worker,
         })
     }
@@ -172,8 +158,8 @@ impl StreamState {
     }
 
     /// The live watches.
-    pub(crate) fn watches(&self) -> MutexGuard<'_, Watches> {
-        // The map is consistent between any two statements that can panic.
+    pub(crate) fn watches(&self) -> MutexGuard<'_, WatchTable<LiveWatch>> {
+        // The table is consistent between any two statements that can panic.
         self.watches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

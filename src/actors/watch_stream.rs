@@ -3,9 +3,9 @@
 //! It decides ids and refuses what cannot be watched; it never decides what a watcher is sent. Every outcome goes
 //! through the stream's outbox, so that nothing overtakes anything.
 
+use super::nursery::Nursery;
 use super::outbox::{Outbox, OutboxReader, StreamEnd, StreamItem, WatchRejection};
 use super::protocol::{NewWatcher, Register, RequestProgress, ToWatcher};
-use super::slim_context::SlimContext;
 use super::stream::{Link, LinkState, LiveWatch, StreamId, StreamState};
 use super::supervision::{WATCH_SIDE_FAILED, Worker};
 use super::watcher::Watcher;
@@ -70,6 +70,8 @@ impl WatchCreate {
 pub struct WatchStream {
     stream: Arc<StreamState>,
     outbox: Arc<Outbox>,
+    /// Where its watchers live.
+    nursery: Nursery<Watcher>,
     /// The id that the next watch gets when the client leaves the choice to us; etcd counts from 0 too.
     next_id: i64,
 }
@@ -86,6 +88,7 @@ impl WatchStream {
             Self {
                 stream,
                 outbox,
+                nursery: Nursery::open(),
                 next_id: 0,
             },
             reader,
@@ -95,6 +98,12 @@ impl WatchStream {
     /// The stream's outbox.
     pub fn outbox(&self) -> &Arc<Outbox> {
         &self.outbox
+    }
+
+    /// Where the stream's watchers live, for tests that add one.
+    #[cfg(test)]
+    pub(crate) fn nursery_for_test(&self) -> &Nursery<Watcher> {
+        &self.nursery
     }
 
     /// What the actors share about the stream, for their tests.
@@ -128,12 +137,12 @@ impl WatchStream {
         let mut watches = self.stream.watches();
         let watch_id = match create.watch_id {
             WatchId::AUTO => {
-                while watches.contains_key(&WatchId(self.next_id)) {
+                while watches.contains(WatchId(self.next_id)) {
                     self.next_id += 1;
                 }
                 WatchId(self.next_id)
             }
-            chosen if watches.contains_key(&chosen) && !fault::active(Fault::WatchIdReused) => {
+            chosen if watches.contains(chosen) && !fault::active(Fault::WatchIdReused) => {
                 return Err(WatchRejection::DuplicateId);
             }
             chosen => chosen,
@@ -163,8 +172,8 @@ impl WatchStream {
             Arc::clone(&shared),
             Arc::clone(&self.outbox),
         );
-        let recipient: Recipient<ToWatcher> =
-            SlimContext::start(watcher, limits.mailbox_messages_max).recipient();
+        let address = self.nursery.start(watcher, limits.mailbox_messages_max);
+        let recipient: Recipient<ToWatcher> = address.recipient();
         let address = recipient.downgrade();
         let start = create.start();
         let live = LiveWatch {
@@ -206,7 +215,7 @@ impl WatchStream {
 
     /// Cancels a watch; returns when the outcome is in the outbox. An unknown id is passed over in silence, as in etcd.
     pub async fn cancel(&mut self, watch_id: WatchId) {
-        let Some(live) = self.stream.watches().get(&watch_id).cloned() else {
+        let Some(live) = self.stream.watches().get(watch_id).cloned() else {
             return;
         };
         let Some(watcher) = live.address.upgrade() else {

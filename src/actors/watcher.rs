@@ -110,7 +110,8 @@ impl Actor for Watcher {
     fn stopped(&mut self, _ctx: &mut Self::Context) {
         let stream = &self.shared.stream;
         if std::thread::panicking() {
-            if fault::active(Fault::DeadWatcherSilent) {
+            // Those that live where it died end with it, and have nothing to add.
+            if stream.is_closed() || fault::active(Fault::DeadWatcherSilent) {
                 return;
             }
             // Cancelling the watch would close the user's channel in common clients; this makes them resume (P6).
@@ -120,10 +121,10 @@ impl Actor for Watcher {
         }
         let mut watches = stream.watches();
         if watches
-            .get(&self.shared.watch_id)
+            .get(self.shared.watch_id)
             .is_some_and(|live| std::ptr::eq(live.shared.as_ptr(), &raw const *self.shared))
         {
-            watches.remove(&self.shared.watch_id);
+            watches.remove(self.shared.watch_id);
         }
         drop(watches);
         stream

@@ -3,13 +3,11 @@
 //! A number outlives its class but never names another one. Whoever uses this table removes a class that has nothing in
 //! it any more.
 
+use super::chunked::Chunked;
 use super::interval_index::{IntervalIndex, Ranges};
 use super::slot_table::Slot;
 use crate::model::{Commit, Event, KeyRange, WatchClass};
 use std::sync::Arc;
-
-/// By how many rows a table grows at least.
-const ROWS_MIN: usize = 4;
 
 /// The number of a class within one table. Once its class is gone it names nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,7 +28,7 @@ pub(super) struct ClassTable<T> {
 }
 
 #[derive(Debug)]
-struct Rows<T>(Vec<Row<T>>);
+struct Rows<T>(Chunked<Row<T>>);
 
 #[derive(Debug)]
 struct Row<T> {
@@ -58,7 +56,7 @@ impl<T> Ranges for Rows<T> {
 impl<T: Default> ClassTable<T> {
     pub(super) fn new() -> Self {
         Self {
-            rows: Rows(Vec::new()),
+            rows: Rows(Chunked::new()),
             index: IntervalIndex::new(),
             free: None,
             len: 0,
@@ -127,7 +125,7 @@ impl<T: Default> ClassTable<T> {
         row.class = None;
         let body = std::mem::take(&mut row.body);
         if self.len == 0 {
-            self.rows.0 = Vec::new();
+            self.rows.0 = Chunked::new();
             self.free = None;
         }
         Some(body)
@@ -234,13 +232,8 @@ impl<T: Default> ClassTable<T> {
             *row = new;
             return slot;
         }
-        let rows = &mut self.rows.0;
-        if rows.len() == rows.capacity() {
-            // By a quarter and not to the double: a million rows are 80 MB, and what is not used of them is lost (B3).
-            rows.reserve_exact(rows.len() / 4 + ROWS_MIN);
-        }
-        rows.push(new);
-        Slot::at(rows.len() - 1)
+        self.rows.0.push(new);
+        Slot::at(self.rows.0.len() - 1)
     }
 
     fn live(&self, id: ClassId) -> Option<&Row<T>> {

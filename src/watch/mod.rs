@@ -4,6 +4,7 @@
 
 mod batch;
 mod catch_up;
+mod chunked;
 mod class_table;
 mod entry;
 mod interval_index;
@@ -19,6 +20,7 @@ mod test_support;
 
 pub use batch::{Batch, BatchLimits, cut, select};
 pub use catch_up::{CatchUp, CatchUpLimits, Handout, Pick, Plan};
+pub use chunked::Chunked;
 pub use class_table::ClassId;
 pub use entry::{Entry, WatcherId};
 pub use ring::{Ring, RingRead};

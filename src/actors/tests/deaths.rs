@@ -1,7 +1,6 @@
 //! Every actor is killed once on purpose, and the table of `supervision.rs` holds: rule P6.
 
 use super::support::*;
-use crate::actors::slim_context::SlimContext;
 use crate::actors::store::Store;
 use crate::actors::sync::Sync;
 use crate::actors::victim_retry::VictimRetry;
@@ -145,12 +144,12 @@ impl TestStream {
 /// Starts a watcher of a stream's that dies at once, beside one that is there; false when there is none any more.
 pub(super) fn poison_watcher(control: &WatchStream, watch_id: i64) -> bool {
     let state = control.state_for_test();
-    let live = state.watches().get(&WatchId(watch_id)).cloned();
+    let live = state.watches().get(WatchId(watch_id)).cloned();
     let shared = live.and_then(|live| live.shared.upgrade());
     let is_there = shared.is_some();
     if let Some(shared) = shared {
         let twin = Watcher::new(false, shared, Arc::clone(control.outbox()));
-        SlimContext::start(twin, 1).do_send(Poison);
+        control.nursery_for_test().start(twin, 1).do_send(Poison);
     }
     is_there
 }

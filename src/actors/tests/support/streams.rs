@@ -80,7 +80,7 @@ impl TestStream {
     /// Marks a watch as cancelled, as if its watcher had just said so and its `Forget` were on the way.
     pub(in crate::actors::tests) fn cancel_without_forget(&self, watch_id: WatchId) {
         let state = self.state();
-        let live = state.watches().get(&watch_id).cloned();
+        let live = state.watches().get(watch_id).cloned();
         let shared = live.and_then(|live| live.shared.upgrade());
         let cancelled = &shared.expect("a live watch").cancelled;
         cancelled.store(true, std::sync::atomic::Ordering::Release);
