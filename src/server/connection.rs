@@ -94,7 +94,7 @@ async fn open(socket: std::net::TcpStream, limits: ServerLimits) -> io::Result<O
     socket.set_nodelay(true)?;
     let opened = async {
         match first_word(&socket).await? {
-            FirstWord::Http2 => return Ok(Some(Io::Plain(socket))),
+            FirstWord::Http2 => return Ok(Some(Io::plain(socket))),
             FirstWord::Http1 => decline_http1(&mut socket).await?,
             FirstWord::Other => {}
         }

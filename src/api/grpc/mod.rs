@@ -10,6 +10,7 @@ mod frame_limit;
 mod kv;
 mod maintenance;
 mod range_stream;
+mod read_ahead;
 mod watch;
 mod watch_body;
 

@@ -3,6 +3,7 @@
 //! Outcomes never come back here; they go through the stream's outbox, and the body sends them. Reading stops while too
 //! many of them wait (P3).
 
+use super::read_ahead::{ReadAhead, Reader};
 use super::watch_body::WatchBody;
 use super::{BoxError, EdgeLimits};
 use crate::api::convert;
@@ -46,7 +47,7 @@ pub(super) fn serve<B, R>(
 ) -> Response<Body>
 where
     B: Backend,
-    R: http_body::Body<Data = Bytes> + Send + 'static,
+    R: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     R::Error: Into<BoxError>,
 {
     if let Some(encoding) = encoding(request.headers()) {
@@ -64,8 +65,9 @@ where
     let settings = BufferSettings::new(READ_BUFFER_BYTES, READ_BUFFER_BYTES);
     let decoder = ProstDecoder::<WatchRequest>::new(settings);
     let frame_bytes = limits.frame_bytes();
-    let requests = Streaming::new_request(decoder, request.into_body(), None, Some(frame_bytes));
-    let conductor = Conductor::start(requests, control, stop);
+    let (ahead, reader) = ReadAhead::new(request.into_body());
+    let requests = Streaming::new_request(decoder, ahead, None, Some(frame_bytes));
+    let conductor = Conductor::start(requests, reader, control, stop);
     let body = WatchBody::new(outbox, conductor, backend.identity(), frame_bytes);
     let mut response = Response::new(Body::new(body));
     let grpc = HeaderValue::from_static("application/grpc");
@@ -89,17 +91,23 @@ pub(super) struct Conductor {
 }
 
 impl Conductor {
-    fn start<C: WatchControl>(
+    fn start<C, R>(
         requests: Streaming<WatchRequest>,
+        reader: Reader<R>,
         control: C,
         mut stop: StopSignal,
-    ) -> Self {
+    ) -> Self
+    where
+        C: WatchControl,
+        R: http_body::Body<Data = Bytes> + Unpin + 'static,
+        R::Error: Into<BoxError>,
+    {
         let (sender, end) = oneshot::channel();
         let task = tokio::task::spawn_local(async move {
             let status = tokio::select! {
                 biased;
                 () = stop.stopped() => status::stopped(),
-                status = conduct(requests, control) => status,
+                status = conduct(requests, &reader, control) => status,
             };
             // The body may be gone already; then nobody wants to know.
             let _ = sender.send(status);
@@ -136,17 +144,29 @@ impl Drop for Conductor {
 }
 
 /// Reads requests until the client has no more, which does not end the stream, or fails, which does.
-async fn conduct<C: WatchControl>(mut requests: Streaming<WatchRequest>, mut control: C) -> Status {
+async fn conduct<C, R>(
+    mut requests: Streaming<WatchRequest>,
+    reader: &Reader<R>,
+    mut control: C,
+) -> Status
+where
+    C: WatchControl,
+    R: http_body::Body<Data = Bytes> + Unpin,
+    R::Error: Into<BoxError>,
+{
     let outbox = Arc::clone(control.outbox());
     let mut early = None;
     loop {
-        let room = outbox.control_room().await;
+        let room = reader.during(outbox.control_room()).await;
         let read = match early.take() {
             Some(read) => read,
             None => requests.message().await,
         };
         match read {
-            Ok(Some(request)) => early = follow(&mut control, request, &mut requests, room).await,
+            Ok(Some(request)) => {
+                let following = follow(&mut control, request, &mut requests, room);
+                early = reader.during(following).await;
+            }
             Ok(None) => break,
             Err(status) => return status,
         }
@@ -266,7 +286,9 @@ mod tests {
     }
 
     /// Requests that have all arrived.
-    fn arrived(unions: impl IntoIterator<Item = RequestUnion>) -> Streaming<WatchRequest> {
+    fn arrived(
+        unions: impl IntoIterator<Item = RequestUnion>,
+    ) -> (Streaming<WatchRequest>, Reader<Full<Bytes>>) {
         let mut wire = BytesMut::new();
         for union in unions {
             let request = WatchRequest {
@@ -278,8 +300,9 @@ mod tests {
             wire.put_slice(&message);
         }
         let settings = BufferSettings::new(READ_BUFFER_BYTES, READ_BUFFER_BYTES);
-        let body = Full::new(wire.freeze());
-        Streaming::new_request(ProstDecoder::new(settings), body, None, None)
+        let (body, reader) = ReadAhead::new(Full::new(wire.freeze()));
+        let requests = Streaming::new_request(ProstDecoder::new(settings), body, None, None);
+        (requests, reader)
     }
 
     #[tokio::test]
@@ -287,22 +310,22 @@ mod tests {
         let outbox = Arc::new(Outbox::new(OutboxLimits::default()));
         let control = Counting::new(&outbox);
         let seen = Arc::clone(&control.seen);
-        let mut reader = OutboxReader::detached(outbox);
-        let requests = arrived(std::iter::repeat_with(progress).take(40));
-        let mut reading = std::pin::pin!(conduct(requests, control));
+        let mut responses = OutboxReader::detached(outbox);
+        let (requests, reader) = arrived(std::iter::repeat_with(progress).take(40));
+        let mut reading = std::pin::pin!(conduct(requests, &reader, control));
         let mut cx = Context::from_waker(Waker::noop());
         assert!(reading.as_mut().poll(&mut cx).is_pending());
         assert_eq!(seen.load(Ordering::Relaxed), 16);
         for drained in 1..=24 {
             assert!(matches!(
-                reader.poll_next(&mut cx),
+                responses.poll_next(&mut cx),
                 Poll::Ready(Next::Item(_))
             ));
             assert!(reading.as_mut().poll(&mut cx).is_pending());
             assert_eq!(seen.load(Ordering::Relaxed), 16 + drained);
         }
         // All is read; the client's last word does not end the stream.
-        while let Poll::Ready(Next::Item(_)) = reader.poll_next(&mut cx) {}
+        while let Poll::Ready(Next::Item(_)) = responses.poll_next(&mut cx) {}
         assert!(reading.as_mut().poll(&mut cx).is_pending());
     }
 
@@ -311,23 +334,24 @@ mod tests {
         let outbox = Arc::new(Outbox::new(OutboxLimits::default()));
         let control = Counting::new(&outbox);
         let (seen, together) = (Arc::clone(&control.seen), Arc::clone(&control.together));
-        let mut reader = OutboxReader::detached(outbox);
+        let mut responses = OutboxReader::detached(outbox);
         let creates = || std::iter::repeat_with(create);
         let requests = creates()
             .take(3)
             .chain([progress()])
             .chain(creates().take(40));
-        let mut reading = std::pin::pin!(conduct(arrived(requests), control));
+        let (requests, reader) = arrived(requests);
+        let mut reading = std::pin::pin!(conduct(requests, &reader, control));
         let mut cx = Context::from_waker(Waker::noop());
         assert!(reading.as_mut().poll(&mut cx).is_pending());
         assert_eq!(seen.load(Ordering::Relaxed), 16);
         assert_eq!(*together.lock().unwrap(), [3, 12]);
         for _ in 0..16 {
-            assert!(reader.poll_next(&mut cx).is_ready());
+            assert!(responses.poll_next(&mut cx).is_ready());
         }
         assert!(reading.as_mut().poll(&mut cx).is_pending());
         assert_eq!(*together.lock().unwrap(), [3, 12, 16]);
-        while reader.poll_next(&mut cx).is_ready() {}
+        while responses.poll_next(&mut cx).is_ready() {}
         assert!(reading.as_mut().poll(&mut cx).is_pending());
         assert_eq!(seen.load(Ordering::Relaxed), 44);
     }
