@@ -11,7 +11,7 @@ use super::protocol::{
     Apply, Close, Compact, Inspect, Inspection, OrderError, Permit, Register, Retire, ToWatcher,
 };
 use super::store::Store;
-use super::stream::{Link, LinkState, LiveWatch, StreamId, StreamState};
+use super::stream::{Link, LinkState, LiveWatch, StreamId, StreamState, WatchTerms};
 use super::supervision::{Shared, Supervision, Worker};
 use super::watch_stream::WatchStream;
 use crate::model::{
@@ -283,17 +283,15 @@ impl Engine {
         }
         let stream = StreamState::new(StreamId(worker.next_number()), Arc::clone(worker), None);
         let id = WatcherId(worker.next_number());
-        let wants_prev = spec.class.prev_kv;
-        let shared = LinkState::new(
-            (id, WatchId(0)),
-            Arc::clone(&stream),
-            spec.progress_notify,
-            wants_prev,
-        );
-        let start = spec.start.unwrap_or_default();
+        let terms = WatchTerms {
+            start: spec.start.unwrap_or_default(),
+            progress_notify: spec.progress_notify,
+            prev_kv: spec.class.prev_kv,
+            fragment: false,
+        };
+        let shared = LinkState::new((id, WatchId(0)), Arc::clone(&stream), terms);
         let live = LiveWatch {
             shared: Arc::downgrade(&shared),
-            start,
             address: recipient.downgrade(),
         };
         stream.watches().insert(WatchId(0), live);

@@ -99,7 +99,10 @@ impl Progress {
         let held_at = pending.held.as_ref().map(|(held_at, _)| *held_at);
         let reached = held_at.unwrap_or(revision);
         let started = fault::active(Fault::ProgressBelowStart)
-            || stream.watches().values().all(|live| live.start <= reached);
+            || stream.watches().values().all(|live| {
+                let shared = live.shared.upgrade();
+                shared.is_none_or(|shared| shared.terms.start <= reached)
+            });
         if stream.is_quiet() && started {
             let reached = if fault::active(Fault::ProgressOfTheStore) {
                 stream.worker.revision()
@@ -221,11 +224,9 @@ fn tell_progress(link: &Link, revision: Revision) {
     }
 }
 
-/// A start in the future may not be told of less (P2).
+/// A start in the future may not be told of less (P2), and a watch that has ended of nothing.
 fn has_started(shared: &LinkState, revision: Revision) -> bool {
-    let watches = shared.stream.watches();
-    let live = watches.get(shared.watch_id);
-    live.is_some_and(|live| live.start <= revision)
+    shared.terms.start <= revision && shared.stream.watches().contains(shared.watch_id)
 }
 
 fn write(stream: &StreamState, watch_id: WatchId, revision: Revision) {

@@ -56,17 +56,13 @@ pub(crate) struct StreamState {
 pub(crate) struct LiveWatch {
     /// What it shares with the actors; weak, because it holds the stream that holds this.
     pub(crate) shared: Weak<LinkState>,
-    /// The first revision it wants; progress below it is none of its.
-    pub(crate) start: Revision,
     /// The way to cancel it; weak, because only the entry keeps a watcher alive.
     pub(crate) address: WeakRecipient<ToWatcher>,
 }
 
 impl fmt::Debug for LiveWatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LiveWatch")
-            .field("start", &self.start)
-            .finish_non_exhaustive()
+        f.debug_struct("LiveWatch").finish_non_exhaustive()
     }
 }
 
@@ -185,6 +181,19 @@ pub(crate) enum WantedBy {
     Sync = 2,
 }
 
+/// What a client asked of its watch beside the events themselves.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct WatchTerms {
+    /// The first revision that is wanted, 0 for "from now on"; progress below it is none of the watch's.
+    pub(crate) start: Revision,
+    /// Tell of progress while nothing happens.
+    pub(crate) progress_notify: bool,
+    /// Events carry the previous value.
+    pub(crate) prev_kv: bool,
+    /// Responses may be cut into fragments.
+    pub(crate) fragment: bool,
+}
+
 /// What a watcher shares with whoever holds its entry.
 pub(crate) struct LinkState {
     /// Who, within the worker.
@@ -199,12 +208,10 @@ pub(crate) struct LinkState {
     wanted_by: AtomicU8,
     /// The client has cancelled the watch: what is on its way is dropped.
     pub(crate) cancelled: AtomicBool,
-    /// The watcher wants to be told of progress.
-    pub(crate) progress_notify: bool,
     /// Something was sent since the last progress tick, so that the next one passes it over.
     pub(crate) sent_since_tick: AtomicBool,
-    /// The watcher wants previous values.
-    prev_kv: bool,
+    /// What its client asked for.
+    pub(crate) terms: WatchTerms,
     /// The entry is in the roster. Only its [`Link`] looks here; beside it there is no room in a row of the roster (B3).
     in_roster: AtomicBool,
 }
@@ -224,12 +231,11 @@ impl LinkState {
     pub(crate) fn new(
         (watcher, watch_id): (WatcherId, WatchId),
         stream: Arc<StreamState>,
-        progress_notify: bool,
-        prev_kv: bool,
+        terms: WatchTerms,
     ) -> Arc<Self> {
         let engine = &stream.worker.shared;
         engine.watches.fetch_add(1, Ordering::AcqRel);
-        if prev_kv {
+        if terms.prev_kv {
             // Before it registers: a commit applied from now on carries previous values (W7).
             engine.prev_wanted.fetch_add(1, Ordering::SeqCst);
         }
@@ -240,10 +246,9 @@ impl LinkState {
             in_flight: AtomicU32::new(0),
             wanted_by: AtomicU8::new(WantedBy::Nobody as u8),
             cancelled: AtomicBool::new(false),
-            progress_notify,
             // The first tick after the creation would come too early.
             sent_since_tick: AtomicBool::new(true),
-            prev_kv,
+            terms,
             in_roster: AtomicBool::new(false),
         })
     }
@@ -335,7 +340,7 @@ impl Drop for LinkState {
     fn drop(&mut self) {
         let engine = &self.stream.worker.shared;
         engine.watches.fetch_sub(1, Ordering::AcqRel);
-        if self.prev_kv {
+        if self.terms.prev_kv {
             engine.prev_wanted.fetch_sub(1, Ordering::SeqCst);
         }
     }

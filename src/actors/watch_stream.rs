@@ -6,7 +6,7 @@
 use super::nursery::Nursery;
 use super::outbox::{Outbox, OutboxReader, StreamEnd, StreamItem, WatchRejection};
 use super::protocol::{NewWatcher, Register, RequestProgress, ToWatcher};
-use super::stream::{Link, LinkState, LiveWatch, StreamId, StreamState};
+use super::stream::{Link, LinkState, LiveWatch, StreamId, StreamState, WatchTerms};
 use super::supervision::{WATCH_SIDE_FAILED, Worker};
 use super::watcher::Watcher;
 use crate::fault::{self, Fault};
@@ -58,6 +58,15 @@ impl WatchCreate {
             filters: self.filters,
             prev_kv: self.prev_kv,
         })
+    }
+
+    fn terms(&self) -> WatchTerms {
+        WatchTerms {
+            start: self.start().unwrap_or_default(),
+            progress_notify: self.progress_notify,
+            prev_kv: self.prev_kv,
+            fragment: self.fragment,
+        }
     }
 
     fn start(&self) -> Option<Revision> {
@@ -161,24 +170,14 @@ impl WatchStream {
             self.next_id += 1;
         }
         let id = WatcherId(worker.next_number());
-        let shared = LinkState::new(
-            (id, watch_id),
-            Arc::clone(&self.stream),
-            create.progress_notify,
-            create.prev_kv,
-        );
-        let watcher = Watcher::new(
-            create.fragment,
-            Arc::clone(&shared),
-            Arc::clone(&self.outbox),
-        );
+        let shared = LinkState::new((id, watch_id), Arc::clone(&self.stream), create.terms());
+        let watcher = Watcher::new(Arc::clone(&shared), Arc::clone(&self.outbox));
         let address = self.nursery.start(watcher, limits.mailbox_messages_max);
         let recipient: Recipient<ToWatcher> = address.recipient();
         let address = recipient.downgrade();
         let start = create.start();
         let live = LiveWatch {
             shared: Arc::downgrade(&shared),
-            start: start.unwrap_or_default(),
             address,
         };
         watches.insert(watch_id, live);

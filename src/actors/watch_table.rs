@@ -106,11 +106,13 @@ impl<T> WatchTable<T> {
     /// A stream that creates and cancels all day shall not keep a place for every id that it ever had: the few that are
     /// left move to the tree.
     fn begin_anew(&mut self) {
-        let ids = self.front..;
-        for (id, watch) in ids.zip(mem::take(&mut self.run)) {
+        let mut id = self.front;
+        for watch in mem::take(&mut self.run) {
             if let Some(watch) = watch {
                 self.others.insert(WatchId(id), watch);
             }
+            // Behind the last id that there is comes nothing more.
+            id = id.wrapping_add(1);
         }
         self.run_len = 0;
     }
@@ -160,6 +162,14 @@ mod tests {
             owned.sort_unstable();
             prop_assert_eq!(owned, values);
         }
+    }
+
+    #[test]
+    fn the_highest_id_comes_and_goes_like_any_other() {
+        let mut table = WatchTable::default();
+        table.insert(WatchId(i64::MAX), ());
+        assert!(table.remove(WatchId(i64::MAX)).is_some());
+        assert!(table.is_empty());
     }
 
     #[test]

@@ -17,8 +17,6 @@ use std::sync::atomic::Ordering;
 /// One watch of a gRPC stream.
 #[derive(Debug)]
 pub(crate) struct Watcher {
-    /// Whether its responses may be cut into fragments.
-    fragment: bool,
     /// What it shares with whoever holds its entry.
     shared: Arc<LinkState>,
     /// Where its responses go.
@@ -27,12 +25,8 @@ pub(crate) struct Watcher {
 
 impl Watcher {
     /// A watcher that has not started.
-    pub(crate) fn new(fragment: bool, shared: Arc<LinkState>, outbox: Arc<Outbox>) -> Self {
-        Self {
-            fragment,
-            shared,
-            outbox,
-        }
+    pub(crate) fn new(shared: Arc<LinkState>, outbox: Arc<Outbox>) -> Self {
+        Self { shared, outbox }
     }
 
     fn is_cancelled(&self) -> bool {
@@ -80,7 +74,7 @@ impl Watcher {
     }
 
     fn push(&self, batch: Arc<Batch>, room: Room) {
-        let (watch_id, fragment) = (self.shared.watch_id, self.fragment);
+        let (watch_id, fragment) = (self.shared.watch_id, self.shared.terms.fragment);
         self.outbox.push(StreamItem::Events {
             watch_id,
             batch,

@@ -285,7 +285,7 @@ impl WatcherGroup {
             return;
         }
         entry.link.tell_created(revision);
-        if entry.link.shared.progress_notify {
+        if entry.link.shared.terms.progress_notify {
             self.progress.notify(entry.id, &entry.link.shared);
         }
         entry.next_revision = start.unwrap_or(revision.next());

@@ -148,7 +148,7 @@ pub(super) fn poison_watcher(control: &WatchStream, watch_id: i64) -> bool {
     let shared = live.and_then(|live| live.shared.upgrade());
     let is_there = shared.is_some();
     if let Some(shared) = shared {
-        let twin = Watcher::new(false, shared, Arc::clone(control.outbox()));
+        let twin = Watcher::new(shared, Arc::clone(control.outbox()));
         control.nursery_for_test().start(twin, 1).do_send(Poison);
     }
     is_there

@@ -2,7 +2,7 @@
 
 use super::support::*;
 use crate::actors::protocol::{Inspection, Roomy, Stalled, ToWatcher};
-use crate::actors::stream::{Link, LinkState};
+use crate::actors::stream::{Link, LinkState, WatchTerms};
 use crate::actors::{EngineLimits, OutboxLimits};
 use crate::model::{KeyRange, WatchId};
 use crate::watch::{Entry, Owed, WatcherId};
@@ -62,7 +62,7 @@ fn v1_a_victim_that_nobody_will_tell_of_is_tried_when_it_arrives() {
         let worker = test.worker();
         let stream = test.stream();
         let id = WatcherId(worker.next_number());
-        let shared = LinkState::new((id, WatchId(1)), stream.state(), false, false);
+        let shared = LinkState::new((id, WatchId(1)), stream.state(), WatchTerms::default());
         let entry = Entry {
             id,
             class: everything_from(0).class,
