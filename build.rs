@@ -21,6 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out_dir.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         .bytes(".")
+        .codec_path("crate::api::codec::RoomyCodec")
         .compile_fds(descriptors)?;
     compile_durable_writes(&out_dir);
     compile_allocator_settings();
