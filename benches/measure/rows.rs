@@ -142,6 +142,7 @@ const RAW: Measure = rate_of(
     "the same on a bare gRPC stream, events/s",
     "/raw/per_second",
 );
+const EVENTS_A_MESSAGE: Measure = rate_of("events in a message", "/events_per_response");
 const SHARE_OF_RAW: Measure = quotient(
     "share of the bare stream",
     "/per_second",
@@ -257,6 +258,7 @@ pub(crate) const ROWS: &[Row] = &[
         },
         measures: &[
             rate("events/s", Times(1.3)),
+            EVENTS_A_MESSAGE,
             RAW,
             SHARE_OF_RAW,
             p50(AtMostTimes(0.25)),
@@ -273,6 +275,7 @@ pub(crate) const ROWS: &[Row] = &[
         },
         measures: &[
             rate("events/s", Times(1.3)),
+            EVENTS_A_MESSAGE,
             RAW,
             SHARE_OF_RAW,
             p50(AtMostTimes(0.25)),
