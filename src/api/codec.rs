@@ -3,6 +3,7 @@
 //! tonic's own encoder begins with 8 KiB and doubles it, so a large answer is copied several times on its way. What the
 //! bytes are is prost's affair alone.
 
+use bytes::BufMut;
 use prost::Message;
 use std::marker::PhantomData;
 use tonic::Status;
@@ -13,6 +14,24 @@ use tonic_prost::{ProstCodec, ProstDecoder};
 const BUFFER_BYTES: usize = 256;
 /// Streamed messages go out together from this many bytes on, as in tonic.
 const TOGETHER_BYTES: usize = 32 << 10;
+
+/// What can be sent as a message.
+pub(crate) trait Encodable: Send + 'static {
+    /// Its encoded bytes.
+    fn bytes(&self) -> usize;
+    /// Writes them.
+    fn write(&self, buffer: &mut impl BufMut);
+}
+
+impl<T: Message + 'static> Encodable for T {
+    fn bytes(&self) -> usize {
+        self.encoded_len()
+    }
+
+    fn write(&self, buffer: &mut impl BufMut) {
+        self.encode_raw(buffer);
+    }
+}
 
 /// The codec of all services and clients.
 #[derive(Debug)]
@@ -26,7 +45,7 @@ impl<T, U> Default for RoomyCodec<T, U> {
 
 impl<T, U> Codec for RoomyCodec<T, U>
 where
-    T: Message + Send + 'static,
+    T: Encodable,
     U: Message + Default + Send + 'static,
 {
     type Encode = T;
@@ -39,7 +58,7 @@ where
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        ProstCodec::<T, U>::raw_decoder(BufferSettings::default())
+        ProstCodec::<U, U>::raw_decoder(BufferSettings::default())
     }
 }
 
@@ -47,14 +66,14 @@ where
 #[derive(Debug)]
 pub(crate) struct RoomyEncoder<T>(PhantomData<T>);
 
-impl<T: Message> Encoder for RoomyEncoder<T> {
+impl<T: Encodable> Encoder for RoomyEncoder<T> {
     type Item = T;
     type Error = Status;
 
     fn encode(&mut self, item: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.reserve(item.encoded_len());
-        let encoded = item.encode(buffer);
-        encoded.map_err(|error| Status::internal(error.to_string()))
+        buffer.reserve(item.bytes());
+        item.write(buffer);
+        Ok(())
     }
 
     fn buffer_settings(&self) -> BufferSettings {

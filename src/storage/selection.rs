@@ -186,12 +186,11 @@ impl Chosen<'_> {
     /// The answer, from the values of [`Self::slots`]; nothing when one of them is gone.
     pub(crate) fn answer(mut self, fetched: Vec<Option<Arc<KeyValue>>>) -> Option<RangeAnswer> {
         let query = self.selection.query;
-        let mut kvs: Vec<KeyValue> = if self.read {
-            let whole = |kv: Option<Arc<KeyValue>>| kv.map(Arc::unwrap_or_clone);
-            fetched.into_iter().map(whole).collect::<Option<_>>()?
+        let mut kvs: Vec<Arc<KeyValue>> = if self.read {
+            fetched.into_iter().collect::<Option<_>>()?
         } else {
             let known = self.selection.kept.iter().map(Candidate::to_key_value);
-            known.collect()
+            known.map(Arc::new).collect()
         };
         if self.by_value {
             kvs.sort_by(|a, b| directed(query, a.value.cmp(&b.value)));
@@ -201,7 +200,7 @@ impl Chosen<'_> {
         }
         if query.keys_only {
             for kv in &mut kvs {
-                kv.value = Bytes::new();
+                Arc::make_mut(kv).value = Bytes::new();
             }
         }
         Some(RangeAnswer {
