@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use tempfile::TempDir;
 
 /// Vigil beside etcd.
@@ -162,10 +163,25 @@ fn measure(
         }
         Work::Restart(history) => {
             let address = free_address();
-            let command = kind.command(histories.dir(kind, history)?, &address);
+            // What a start leaves behind makes the next one shorter, so each has its own.
+            let dir = fresh_dir();
+            copy(histories.dir(kind, history)?, dir.path());
+            let command = kind.command(dir.path(), &address);
             let mut words = vec!["--endpoint", &address, "--seconds", "300", "restart", "--"];
             words.extend(command.iter().map(String::as_str));
             load::bench(&words)
         }
     }
+}
+
+/// Copies what is in a directory, and waits until the disk has it: nobody is to be measured while it is written.
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp")
+        .arg("-r")
+        .arg(from.join("."))
+        .arg(to)
+        .status();
+    assert!(copied.expect("cp").success());
+    let synced = Command::new("sync").arg("-f").arg(to).status();
+    assert!(synced.expect("sync").success());
 }
