@@ -1,5 +1,5 @@
 //! Generates the protobuf messages and the gRPC stubs from `proto/`, in pure Rust: no `protoc` is needed. Compiles the one
-//! function that makes the engine's writes durable, for which there is no safe Rust.
+//! function that makes the engine's writes durable, for which there is no safe Rust, and the settings of the allocator.
 //!
 //! It reads `proto/` and that source and writes to `OUT_DIR`, and never anywhere else. With `VIGIL_FAULTS=1` it lets the seeded faults of
 //! `src/fault.rs` in, and never into a release.
@@ -21,8 +21,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out_dir.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         .bytes(".")
+        .codec_path("crate::api::codec::RoomyCodec")
         .compile_fds(descriptors)?;
     compile_durable_writes(&out_dir);
+    compile_allocator_settings();
     Ok(())
 }
 
@@ -48,4 +50,21 @@ fn compile_durable_writes(out_dir: &Path) {
         .compile("vigil_durable_writes");
     println!("cargo:rustc-link-search=native={}", out_dir.display());
     println!("cargo:rustc-link-lib=static:+whole-archive=vigil_durable_writes");
+}
+
+/// Only the binary is linked with them: an application that embeds the engine chooses its allocator and how it is set.
+fn compile_allocator_settings() {
+    const SOURCE: &str = "src/allocator_settings.c";
+    println!("cargo:rerun-if-changed={SOURCE}");
+    if env::var_os("CARGO_FEATURE_JEMALLOC").is_none() {
+        return;
+    }
+    let objects = cc::Build::new()
+        .file(SOURCE)
+        .warnings_into_errors(true)
+        .cargo_metadata(false)
+        .compile_intermediates();
+    for object in objects {
+        println!("cargo:rustc-link-arg-bins={}", object.display());
+    }
 }

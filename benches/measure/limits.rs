@@ -3,9 +3,11 @@
 //! Each is the bare thing with nothing of Vigil in it: a copy in memory, an append that reaches the disk, and a stream of
 //! gRPC messages over a socket.
 
-use crate::servers::fresh_dir;
+use crate::load;
+use crate::servers::{Server, fresh_dir};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{Request, Response};
+use serde_json::Value;
 use std::fs::File;
 use std::hint::black_box;
 use std::io::Write;
@@ -18,6 +20,7 @@ const MESSAGE_BYTES: usize = 320;
 /// What one DATA frame carries when the server has much to send.
 const FRAME_BYTES: usize = 16 << 10;
 const WINDOW_BYTES: u32 = 4 << 20;
+const WATCHERS: u64 = 1000;
 
 /// Measures and prints all of them.
 pub(crate) fn print() {
@@ -35,6 +38,23 @@ pub(crate) fn print() {
     println!(
         "| messages of {MESSAGE_BYTES} bytes through one stream of HTTP/2, both ends on these cores | {:.2} M/s |",
         stream() / 1e6
+    );
+    let raw = Server::raw(WATCHERS, 1);
+    let watchers = WATCHERS.to_string();
+    let load = [
+        "fanout",
+        "--pace",
+        "flood",
+        "--watchers",
+        &watchers,
+        "--seconds",
+        "2",
+    ];
+    let report = load::run(&raw, &load).expect("a report");
+    let rate = report.pointer("/per_second").and_then(Value::as_f64);
+    println!(
+        "| events of 256 bytes to {WATCHERS} watchers, a message each, through one bare gRPC stream to `vigil bench` | {:.2} M/s |",
+        rate.expect("a rate") / 1e6
     );
 }
 

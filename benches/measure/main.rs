@@ -1,6 +1,7 @@
 //! What Vigil costs: beside etcd, as its work grows, and beside what the machine itself can do.
 //!
-//! It never reaches into a server: it starts them, and `vigil bench` puts the load on from outside.
+//! It never reaches into a server: it starts them, and `vigil bench` puts the load on from outside. A long history alone is
+//! written through the library.
 //!
 //! `cargo bench --bench measure -- versus-etcd | scale | limits`
 #![allow(
@@ -12,6 +13,9 @@
     clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
     reason = "a measurement that cannot go on should stop, it is for people to read, and it takes the real time"
 )]
 
@@ -20,6 +24,7 @@ mod limits;
 mod load;
 mod number;
 mod plot;
+mod raw;
 mod rows;
 mod scale;
 mod servers;
@@ -46,6 +51,9 @@ enum What {
     Scale(scale::Scale),
     /// What the machine itself can do.
     Limits,
+    /// The bare stream that a flood is held against, as a process of its own.
+    #[command(hide = true)]
+    RawStream(raw::RawStream),
 }
 
 fn main() {
@@ -53,5 +61,6 @@ fn main() {
         What::VersusEtcd(args) => versus_etcd::run(&args),
         What::Scale(args) => scale::run(&args),
         What::Limits => limits::print(),
+        What::RawStream(args) => raw::serve(&args),
     }
 }

@@ -17,6 +17,10 @@ pub(crate) enum Work {
     Empty(&'static str),
     /// A load on a server that was started on a history.
     On(History, &'static str),
+    /// A load on an empty server that sends as fast as it can, and a bare gRPC stream in the same run to the same client.
+    Flood { watchers: u64, load: &'static str },
+    /// Overwrites on an empty server that is compacted again and again; `{}` is how many.
+    Overwrites(&'static str),
     /// The start itself.
     Restart(History),
 }
@@ -69,6 +73,10 @@ const fn measure(label: &'static str, field: &'static str, scale: f64, goal: Goa
 
 const fn rate(label: &'static str, goal: Goal) -> Measure {
     measure(label, "/per_second", 1.0, goal)
+}
+
+const fn rate_of(label: &'static str, field: &'static str) -> Measure {
+    measure(label, field, 1.0, Shown)
 }
 
 const fn cpu(goal: Goal) -> Measure {
@@ -129,6 +137,19 @@ const LARGER_VALUES: History = History {
     keys: 10_000,
     value_bytes: 1024,
 };
+/// Beside a bare gRPC stream with messages as large as those of the server.
+const RAW: Measure = rate_of(
+    "the same on a bare gRPC stream, events/s",
+    "/raw/per_second",
+);
+const EVENTS_A_MESSAGE: Measure = rate_of("events in a message", "/events_per_response");
+const SHARE_OF_RAW: Measure = quotient(
+    "share of the bare stream",
+    "/per_second",
+    "/raw/per_second",
+    Shown,
+);
+const GIB: f64 = 1.0 / (1 << 30) as f64;
 const RESTART: &[Measure] = &[
     measure(
         "seconds to the first answer",
@@ -231,9 +252,15 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "flood-1000",
         what: "flood (100 writers never wait), 1,000 watchers on 1 stream",
-        work: Work::Empty("fanout --watchers 1000 --pace flood"),
+        work: Work::Flood {
+            watchers: 1000,
+            load: "fanout --watchers 1000 --pace flood",
+        },
         measures: &[
             rate("events/s", Times(1.3)),
+            EVENTS_A_MESSAGE,
+            RAW,
+            SHARE_OF_RAW,
             p50(AtMostTimes(0.25)),
             cpu(Shown),
             memory(Shown),
@@ -242,9 +269,15 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "flood-10000",
         what: "flood, 10,000 watchers on 1 stream",
-        work: Work::Empty("fanout --watchers 10000 --pace flood"),
+        work: Work::Flood {
+            watchers: 10_000,
+            load: "fanout --watchers 10000 --pace flood",
+        },
         measures: &[
             rate("events/s", Times(1.3)),
+            EVENTS_A_MESSAGE,
+            RAW,
+            SHARE_OF_RAW,
             p50(AtMostTimes(0.25)),
             cpu(Shown),
             memory(Shown),
@@ -363,6 +396,27 @@ pub(crate) const ROWS: &[Row] = &[
                 1.0 / (1 << 20) as f64,
                 Shown,
             ),
+        ],
+    },
+    Row {
+        name: "overwrites",
+        what: "overwrites of 100 k keys, all but the newest 100 k revisions compacted every 100 k",
+        work: Work::Overwrites(
+            "fill --puts {} --keys 100000 --compact-every 100000 --compact-behind 100000",
+        ),
+        measures: &[
+            measure("GiB after 1/4", "/disk_bytes_by_quarter/0", GIB, Shown),
+            measure("GiB after 2/4", "/disk_bytes_by_quarter/1", GIB, Shown),
+            measure("GiB after 3/4", "/disk_bytes_by_quarter/2", GIB, Shown),
+            measure("GiB at the end", "/disk_bytes", GIB, AtMostTimes(1.0)),
+            quotient(
+                "end : 2/4",
+                "/disk_bytes",
+                "/disk_bytes_by_quarter/1",
+                AtMost(1.1),
+            ),
+            rate("puts/s", Shown),
+            cpu(Shown),
         ],
     },
     Row {

@@ -1,11 +1,17 @@
 //! How cost grows: one load after the other on Vigil, each with one number growing, as tables and as plots.
 
-use crate::curves::{CURVES, Curve};
+use crate::curves::{CURVES, Curve, There};
 use crate::number::short;
 use crate::servers::{Kind, Server, fresh_dir};
 use crate::{load, plot};
+use bytes::Bytes;
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use vigil::model::{Put, Write};
+use vigil::storage::{self, Readers, StorageLimits};
+
+/// How many puts of a history are durable together.
+const GROUP_PUTS: u64 = 1000;
 
 /// How cost grows.
 #[derive(Debug, Args)]
@@ -48,24 +54,42 @@ fn draw(curve: &Curve, args: &Scale) {
             line.push((point as f64, value));
         }
     }
-    for (series, line) in curve.series.iter().zip(&lines) {
-        let path = args.to.join(format!("{}-{}.svg", curve.name, series.name));
-        plot::draw(&path, curve, series, line).expect("a plot");
-    }
+    let path = args.to.join(format!("{}.svg", curve.name));
+    plot::draw(&path, curve, &lines).expect("a plot");
 }
 
 /// One point: the numbers of all its series.
 fn measure(curve: &Curve, point: u64, seconds: u64) -> Vec<f64> {
     let dir = fresh_dir();
+    if let Some(there) = curve.there {
+        write_history(dir.path(), point, there);
+    }
     let flags = curve.server_flags(point);
     let server = Server::start(Kind::Vigil, dir.path(), &flags);
-    let (before, load) = curve.loads(point, seconds);
-    let run = |words: &[String]| {
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        load::run(&server, &words).unwrap_or_else(|error| panic!("{words:?}: {error}"))
-    };
-    for words in &before {
-        run(words);
+    let load = curve.load(point, seconds);
+    let words: Vec<&str> = load.iter().map(String::as_str).collect();
+    let report = load::run(&server, &words);
+    curve.values(&report.unwrap_or_else(|error| panic!("{words:?}: {error}")))
+}
+
+/// Makes what the server is started on. No server is asked to: ten million puts would take it longer than all that is
+/// measured.
+fn write_history(dir: &Path, puts: u64, there: There) {
+    let opened = storage::open(dir, StorageLimits::default(), Readers::Threads(1));
+    let (mut writer, view) = opened.expect("a store");
+    let value = Bytes::from(vec![b'v'; there.value_bytes]);
+    for number in 0..puts {
+        let put = Put {
+            key: format!("bench/{:09}", number % there.keys).into(),
+            value: value.clone(),
+            ..Put::default()
+        };
+        writer.apply(&Write::Put(put), false).expect("room");
+        if (number + 1).is_multiple_of(GROUP_PUTS) {
+            writer.commit().expect("a disk");
+        }
     }
-    curve.values(&run(&load))
+    writer.commit().expect("a disk");
+    drop(view);
+    writer.close().expect("a disk");
 }

@@ -4,7 +4,7 @@
 
 use crate::load;
 use std::env;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -110,6 +110,26 @@ impl Server {
         let address = free_address();
         let mut words = kind.command(dir, &address);
         words.extend_from_slice(flags);
+        Self::run(&words, address, load::answers)
+    }
+
+    /// Starts a bare stream, which sends messages of so many events to so many watchers.
+    pub(crate) fn raw(watchers: u64, events: u64) -> Self {
+        let address = free_address();
+        let program = env::current_exe().expect("this program");
+        let words = [
+            program.display().to_string(),
+            "raw-stream".to_owned(),
+            format!("--listen={address}"),
+            format!("--watchers={watchers}"),
+            format!("--events={events}"),
+        ];
+        Self::run(&words, address, |address| {
+            TcpStream::connect(address).is_ok()
+        })
+    }
+
+    fn run(words: &[String], address: String, answers: impl Fn(&str) -> bool) -> Self {
         let child = Command::new(&words[0])
             .args(&words[1..])
             .stdout(Stdio::null())
@@ -118,10 +138,11 @@ impl Server {
             .unwrap_or_else(|error| panic!("{}: {error}", words[0]));
         let server = Self { child, address };
         let end = Instant::now() + START_MAX;
-        while !load::answers(&server.address) {
+        while !answers(&server.address) {
             assert!(
                 Instant::now() < end,
-                "{kind:?} does not answer at {}",
+                "{} does not answer at {}",
+                words[0],
                 server.address
             );
             std::thread::sleep(RETRY);

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use tempfile::TempDir;
 
 /// Vigil beside etcd.
@@ -21,6 +22,9 @@ pub(crate) struct Versus {
     /// How long a load is measured where its row does not say.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
+    /// How many overwrites the row about the disk makes; the longer, the plainer it shows what grows.
+    #[arg(long, default_value_t = 2_000_000)]
+    overwrites: u64,
     /// Every report, one a line.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -56,7 +60,7 @@ pub(crate) fn run(args: &Versus) {
                     round + 1,
                     args.rounds
                 );
-                match measure(row, kind, args.seconds, &mut histories) {
+                match measure(row, kind, args, &mut histories) {
                     Ok(report) => {
                         if let Some(json) = &mut json {
                             let line = json!({ "row": row.name, "server": kind.version(), "report": &report });
@@ -111,10 +115,10 @@ impl Histories {
 fn measure(
     row: &Row,
     kind: Kind,
-    seconds: u64,
+    args: &Versus,
     histories: &mut Histories,
 ) -> Result<Value, String> {
-    let seconds = seconds.to_string();
+    let seconds = args.seconds.to_string();
     let words = |load: &'static str| {
         let mut words: Vec<&str> = load.split_whitespace().collect();
         if !words.contains(&"--seconds") {
@@ -128,6 +132,27 @@ fn measure(
             let server = Server::start(kind, dir.path(), &[]);
             load::run(&server, &words(load))
         }
+        Work::Flood { watchers, load } => {
+            let dir = fresh_dir();
+            let server = Server::start(kind, dir.path(), &[]);
+            let mut report = load::run(&server, &words(load))?;
+            server.stop();
+            // What a server sends to whoever is behind has several events in a message, and the bare stream's has as many.
+            let events = report.pointer("/events_per_response");
+            let events = events.and_then(Value::as_f64).unwrap_or(1.0).round();
+            let raw = Server::raw(watchers, (events as u64).max(1));
+            report["raw"] = load::run(&raw, &words(load))?;
+            Ok(report)
+        }
+        Work::Overwrites(load) => {
+            let dir = fresh_dir();
+            let server = Server::start(kind, dir.path(), &[]);
+            let load = load.replace("{}", &args.overwrites.to_string());
+            let path = dir.path().display().to_string();
+            let mut words: Vec<&str> = load.split_whitespace().collect();
+            words.extend(["--data-dir", &path]);
+            load::run(&server, &words)
+        }
         Work::On(history, load) => {
             let server = Server::start(kind, histories.dir(kind, history)?, &[]);
             let (puts, keys) = (history.puts.to_string(), history.keys.to_string());
@@ -138,10 +163,25 @@ fn measure(
         }
         Work::Restart(history) => {
             let address = free_address();
-            let command = kind.command(histories.dir(kind, history)?, &address);
+            // What a start leaves behind makes the next one shorter, so each has its own.
+            let dir = fresh_dir();
+            copy(histories.dir(kind, history)?, dir.path());
+            let command = kind.command(dir.path(), &address);
             let mut words = vec!["--endpoint", &address, "--seconds", "300", "restart", "--"];
             words.extend(command.iter().map(String::as_str));
             load::bench(&words)
         }
     }
+}
+
+/// Copies what is in a directory, and waits until the disk has it: nobody is to be measured while it is written.
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp")
+        .arg("-r")
+        .arg(from.join("."))
+        .arg(to)
+        .status();
+    assert!(copied.expect("cp").success());
+    let synced = Command::new("sync").arg("-f").arg(to).status();
+    assert!(synced.expect("sync").success());
 }

@@ -2,6 +2,7 @@
 //!
 //! It imports only the model and the backend; it never sees an actor, a mailbox or a disk.
 
+mod codec;
 mod convert;
 mod grpc;
 mod status;

@@ -2,6 +2,7 @@
 
 use super::BenchError;
 use clap::{Args, Subcommand, ValueEnum};
+use std::path::PathBuf;
 
 /// `vigil bench`.
 #[derive(Clone, Debug, Args)]
@@ -73,6 +74,15 @@ pub struct FillLoad {
     /// How many puts there are.
     #[arg(long, value_name = "COUNT", default_value_t = 1_000_000)]
     pub puts: u64,
+    /// Compact after every so many puts; 0 is never.
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    pub compact_every: u64,
+    /// How many of the newest revisions a compaction leaves.
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
+    pub compact_behind: u64,
+    /// Directory of the server's data, to say after each quarter how much it takes on the disk.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
 }
 
 /// Clients in a closed loop.

@@ -81,6 +81,7 @@ pub(super) fn run(common: &Common, load: &FanoutLoad) -> Result<Value, BenchErro
         Pace::Flood => "flood",
     };
     report.set("pace", pace);
+    report.set("events_per_response", heard.events_per_response());
     report.set("watchers", load.watchers);
     report.set("streams", streams);
     report.set("threads", threads);

@@ -6,12 +6,13 @@ use super::clock::{now_ns, stamped};
 use super::progress::Bar;
 use super::threads::{on_threads, share};
 use super::wire::Connection;
-use crate::api::pb::etcdserverpb::{PutRequest, PutResponse};
+use crate::api::pb::etcdserverpb::{CompactionRequest, PutRequest, PutResponse};
 use prost::Message;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const PUT: &str = "/etcdserverpb.KV/Put";
+const COMPACT: &str = "/etcdserverpb.KV/Compact";
 /// How many clients fill, and on how many connections: enough that every commit is shared by many.
 const CLIENTS: usize = 256;
 const CONNECTIONS: usize = 8;
@@ -46,11 +47,37 @@ pub(super) async fn put(
 
 /// Puts as many values, each key in its turn.
 pub(super) fn fill(common: &Common, puts: u64) -> Result<(), BenchError> {
+    fill_and(common, puts, async |_, _, _| Ok(()))
+}
+
+/// Compacts all but the newest revisions.
+pub(super) async fn compact(
+    connection: &Connection,
+    revision: i64,
+    behind: u64,
+) -> Result<(), BenchError> {
+    let request = CompactionRequest {
+        revision: revision - behind as i64,
+        ..CompactionRequest::default()
+    };
+    if request.revision <= 0 {
+        return Ok(());
+    }
+    connection.unary(COMPACT, &request).await.map(drop)
+}
+
+/// Puts as many values, each key in its turn; whoever has put one does `also` with the connection, the number of values that
+/// have been put, and the revision of its own.
+pub(super) fn fill_and(
+    common: &Common,
+    puts: u64,
+    also: impl AsyncFn(&Connection, u64, i64) -> Result<(), BenchError> + Sync,
+) -> Result<(), BenchError> {
     let done = Arc::new(AtomicU64::new(0));
     let _bar = Bar::follow("filling", &done, puts);
     let threads = common.threads;
     let next = AtomicU64::new(0);
-    let (next, done) = (&next, &done);
+    let (next, done, also) = (&next, &done, &also);
     on_threads(threads, |thread| async move {
         let mut connections = Vec::new();
         for _ in share(CONNECTIONS.max(threads), threads, thread) {
@@ -64,8 +91,9 @@ pub(super) fn fill(common: &Common, puts: u64) -> Result<(), BenchError> {
                     return Ok(());
                 }
                 let key = key(number as usize % common.keys);
-                put(connection, key, common.value_bytes).await?;
-                done.fetch_add(1, Ordering::Relaxed);
+                let revision = put(connection, key, common.value_bytes).await?;
+                let count = done.fetch_add(1, Ordering::Relaxed) + 1;
+                also(connection, count, revision).await?;
             }
         });
         futures_util::future::try_join_all(clients).await.map(drop)

@@ -16,6 +16,8 @@ use tokio::sync::{Notify, watch};
 pub(super) struct Heard {
     /// Events that were heard since the measurement began.
     pub events: Arc<AtomicU64>,
+    /// Responses that brought them.
+    responses: AtomicU64,
     /// Events that were heard in all.
     all: AtomicU64,
     /// At how many events in all the writer is to be woken.
@@ -30,6 +32,7 @@ impl Default for Heard {
     fn default() -> Self {
         Self {
             events: Arc::default(),
+            responses: AtomicU64::default(),
             all: AtomicU64::default(),
             target: AtomicU64::new(u64::MAX),
             reached: Notify::new(),
@@ -52,6 +55,12 @@ impl Heard {
         self.stopped.send_replace(true);
     }
 
+    /// How many events a response had on average.
+    pub(super) fn events_per_response(&self) -> f64 {
+        let responses = self.responses.load(Ordering::Relaxed).max(1);
+        self.events.load(Ordering::Relaxed) as f64 / responses as f64
+    }
+
     /// Waits until as many events were heard in all.
     pub(super) async fn wait_for(&self, target: u64) {
         self.target.store(target, Ordering::SeqCst);
@@ -71,6 +80,7 @@ impl Heard {
     fn heard(&self, events: u64) {
         if self.measuring.load(Ordering::Relaxed) {
             self.events.fetch_add(events, Ordering::Relaxed);
+            self.responses.fetch_add(1, Ordering::Relaxed);
         }
         let before = self.all.fetch_add(events, Ordering::SeqCst);
         if before + events >= self.target.load(Ordering::SeqCst) {

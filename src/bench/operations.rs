@@ -3,8 +3,8 @@
 use super::BenchError;
 use super::args::{ClientsArgs, Common, FillLoad, RangeLoad};
 use super::clock::now_ns;
-use super::fill::{fill, key, put as put_one};
-use super::process::{Process, Watch};
+use super::fill::{compact, fill, fill_and, key, put as put_one};
+use super::process::{Process, Watch, disk_bytes};
 use super::progress::Bar;
 use super::report::{Latencies, Report};
 use super::threads::{on_threads, share};
@@ -39,9 +39,26 @@ pub(super) fn put(common: &Common, load: &ClientsArgs) -> Result<Value, BenchErr
 pub(super) fn fill_only(common: &Common, load: &FillLoad) -> Result<Value, BenchError> {
     let process = Process::find(common.server_pid, &common.endpoint);
     let (begin, watch) = (Instant::now(), Watch::start(process));
-    fill(common, load.puts)?;
+    let quarter = (load.puts / 4).max(1);
+    let disk = Mutex::new(Vec::new());
+    let measure = || load.data_dir.as_deref().map(disk_bytes);
+    fill_and(common, load.puts, async |connection, count, revision| {
+        if load.compact_every > 0 && count.is_multiple_of(load.compact_every) {
+            compact(connection, revision, load.compact_behind).await?;
+        }
+        if count.is_multiple_of(quarter) {
+            let mut disk = disk.lock().unwrap_or_else(PoisonError::into_inner);
+            disk.extend(measure());
+        }
+        Ok(())
+    })?;
     let mut report = Report::new("fill", &common.endpoint);
     report.rate(load.puts, begin.elapsed());
+    if let Some(bytes) = measure() {
+        report.set("disk_bytes", bytes);
+        let disk = disk.lock().unwrap_or_else(PoisonError::into_inner);
+        report.set("disk_bytes_by_quarter", disk.clone());
+    }
     report.set("value_bytes", common.value_bytes);
     report.merge(watch.report(load.puts));
     Ok(report.finish())

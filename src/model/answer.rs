@@ -3,12 +3,13 @@
 //! Answers carry model values only; headers, ids and encodings are the edge's.
 
 use super::{KeyValue, Revision};
+use std::sync::Arc;
 
 /// The answer to a range.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RangeAnswer {
-    /// The keys, in the order asked for.
-    pub kvs: Vec<KeyValue>,
+    /// The keys, in the order asked for; shared with whoever else reads them.
+    pub kvs: Vec<Arc<KeyValue>>,
     /// True when the limit left some out.
     pub more: bool,
     /// How many keys the range holds at that revision, limit and revision bounds ignored.

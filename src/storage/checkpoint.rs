@@ -5,12 +5,12 @@
 //! that is cleaned meanwhile makes the whole file useless, which opening notices by the number of compaction steps.
 //! A checkpoint that fails is a warning, never an error: the blocks are the truth.
 
-use super::StorageError;
 use super::codec::{CheckpointHead, CheckpointReader, CheckpointWriter, Frame, Place, block_key};
 use super::core::{Core, Index};
 use super::database::Database;
 use super::directory::sync_directory;
-use super::key_index::{Slot, slots_between};
+use super::key_index::{Slot, Slots, slots_between};
+use super::{Readers, StorageError};
 use crate::fault::{self, Fault};
 use crate::model::{KeyRange, Revision};
 use bytes::Bytes;
@@ -193,12 +193,53 @@ fn write_blocks<W: Write>(
     }
 }
 
+/// A checkpoint that is read by a thread of its own while the engine opens.
+#[derive(Debug)]
+pub(crate) struct ReadAhead(Option<JoinHandle<Result<Decoded, StorageError>>>);
+
+/// What a checkpoint stands for, and what it holds.
+type Decoded = (CheckpointHead, Index);
+
+impl ReadAhead {
+    /// Begins to read, where there may be threads. Whoever holds the directory may still replace the file: what was read
+    /// is judged like any other once the directory is ours.
+    pub(crate) fn start(dir: &Path, readers: Readers) -> Self {
+        if readers == Readers::Inline {
+            return Self::nothing();
+        }
+        let path = dir.join(FILE);
+        let spawned = thread::Builder::new()
+            .name("vigil-checkpoint".to_owned())
+            .spawn(move || {
+                let failed = |error| StorageError::disk("read the checkpoint", error);
+                decode(File::open(&path).map_err(failed)?, |_| true)
+            });
+        Self(spawned.ok())
+    }
+
+    /// Nothing was read.
+    pub(crate) fn nothing() -> Self {
+        Self(None)
+    }
+
+    /// What was read, if it can be used. Whatever was wrong with it is found again, and told, by reading it now.
+    fn take(self, db: &dyn Database, expected: &CheckpointHead) -> Option<Decoded> {
+        let decoded = self.0?.join().ok()?.ok()?;
+        let is_usable = fits(&decoded.0, expected) && check_last_block(db, &decoded).is_ok();
+        is_usable.then_some(decoded)
+    }
+}
+
 /// The index of the last checkpoint with its revision, if there is one that fits what lies on the disk.
 pub(crate) fn load(
     dir: &Path,
     db: &dyn Database,
     expected: &CheckpointHead,
+    ahead: ReadAhead,
 ) -> Option<(Index, Revision)> {
+    if let Some((head, index)) = ahead.take(db, expected) {
+        return Some((index, head.revision));
+    }
     let path = dir.join(FILE);
     let file = match File::open(&path) {
         Ok(file) => file,
@@ -208,8 +249,14 @@ pub(crate) fn load(
             return None;
         }
     };
-    match read(file, db, expected) {
-        Ok(found) => found,
+    let decoded = decode(file, |head| fits(head, expected));
+    let checked = decoded.and_then(|decoded| check_last_block(db, &decoded).map(|()| decoded));
+    match checked {
+        Ok((head, _)) if !fits(&head, expected) => {
+            log::info!("the checkpoint is older than the last compaction or another store's");
+            None
+        }
+        Ok((head, index)) => Some((index, head.revision)),
         Err(error) => {
             let path = path.display();
             log::warn!("{path} is not used, all of history is read instead: {error}");
@@ -218,29 +265,31 @@ pub(crate) fn load(
     }
 }
 
-fn read(
-    file: File,
-    db: &dyn Database,
-    expected: &CheckpointHead,
-) -> Result<Option<(Index, Revision)>, StorageError> {
-    let input = BufReader::with_capacity(BUFFER_BYTES, file);
-    let (head, mut frames) = CheckpointReader::new(input)?;
+/// True when it is the store's own, and no compaction has gone on since.
+fn fits(head: &CheckpointHead, expected: &CheckpointHead) -> bool {
     let known = CheckpointHead {
         revision: head.revision,
         ..*expected
     };
-    if head != known && !fault::active(Fault::StaleCheckpointUsed) {
-        log::info!("the checkpoint is older than the last compaction or another store's");
-        return Ok(None);
-    }
+    *head == known || fault::active(Fault::StaleCheckpointUsed)
+}
+
+/// Reads all of a file; of one whose head is not wanted, the head alone.
+fn decode(
+    file: File,
+    is_wanted: impl Fn(&CheckpointHead) -> bool,
+) -> Result<Decoded, StorageError> {
+    let input = BufReader::with_capacity(BUFFER_BYTES, file);
+    let (head, mut frames) = CheckpointReader::new(input)?;
     let mut index = Index::default();
+    if !is_wanted(&head) {
+        return Ok((head, index));
+    }
     loop {
         match frames.next()? {
             Frame::Keys(keys) => {
                 for (key, slots) in keys {
-                    for slot in slots {
-                        index.keys.push(&key, slot);
-                    }
+                    index.keys.append(key, Slots::from_vec(slots));
                 }
             }
             Frame::Blocks(blocks) => {
@@ -248,18 +297,20 @@ fn read(
                     index.blocks.insert(place, stat);
                 }
             }
-            Frame::End => break,
+            Frame::End => return Ok((head, index)),
         }
     }
-    // Data that was put back from an older copy lacks what the checkpoint speaks of.
+}
+
+/// Data that was put back from an older copy lacks what the checkpoint speaks of.
+fn check_last_block(db: &dyn Database, (head, index): &Decoded) -> Result<(), StorageError> {
     let end = Place::first_of(head.revision.next());
-    let last = index.blocks.block_of(end);
-    match last {
+    match index.blocks.block_of(end) {
         Some((place, _)) if db.get(&block_key(place, 0))?.is_none() => Err(StorageError::corrupt(
             "checkpoint",
             place.to_string(),
             "its block is not on the disk",
         )),
-        _ => Ok(Some((index, head.revision))),
+        _ => Ok(()),
     }
 }

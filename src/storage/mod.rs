@@ -43,7 +43,7 @@ pub use limits::{Readers, StorageLimits};
 pub use mvcc::Writer;
 pub use read_view::{Done, ReadView, Wanted};
 
-use self::checkpoint::Checkpointer;
+use self::checkpoint::{Checkpointer, ReadAhead};
 use self::compaction::Compactor;
 use self::core::Core;
 use self::database::{Database, SledDatabase};
@@ -78,20 +78,32 @@ pub fn open(
     limits: StorageLimits,
     readers: Readers,
 ) -> Result<(Writer, ReadView), StorageError> {
+    let checkpoint = ReadAhead::start(dir, readers);
     let engine = Arc::new(SledDatabase::open(dir, &limits)?);
     let db = LoggedDatabase::open(dir, engine, limits.log_bytes_max, readers)?;
-    open_on(Arc::new(db), Some(dir), limits, readers)
+    open_with(Arc::new(db), Some(dir), limits, readers, checkpoint)
 }
 
 /// Opens the store on any disk; without a directory it keeps no checkpoints.
+#[cfg(test)]
 fn open_on(
     db: Arc<dyn Database>,
     dir: Option<&Path>,
     limits: StorageLimits,
     readers: Readers,
 ) -> Result<(Writer, ReadView), StorageError> {
-    let recovered =
-        recovery::recover(db.as_ref(), dir).map_err(|error| error.in_file(db.data_path()))?;
+    open_with(db, dir, limits, readers, ReadAhead::nothing())
+}
+
+fn open_with(
+    db: Arc<dyn Database>,
+    dir: Option<&Path>,
+    limits: StorageLimits,
+    readers: Readers,
+    checkpoint: ReadAhead,
+) -> Result<(Writer, ReadView), StorageError> {
+    let recovered = recovery::recover(db.as_ref(), dir, checkpoint)
+        .map_err(|error| error.in_file(db.data_path()))?;
     let published = (recovered.revision, recovered.compaction.scheduled);
     let core = Core::new(db, limits, recovered.identity, recovered.index, published);
     let core = Arc::new(core);

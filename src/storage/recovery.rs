@@ -5,7 +5,7 @@
 
 use super::StorageError;
 use super::block_table::BlockStat;
-use super::checkpoint;
+use super::checkpoint::{self, ReadAhead};
 use super::codec::{
     Block, CheckpointHead, CompactionState, Identity, KEY_COMPACTION, KEY_IDENTITY, Place,
     block_key, decode_compaction, decode_identity, decode_marks, encode_identity,
@@ -38,7 +38,11 @@ pub(crate) struct Recovered {
 }
 
 /// Opens a store, or makes an empty one.
-pub(crate) fn recover(db: &dyn Database, dir: Option<&Path>) -> Result<Recovered, StorageError> {
+pub(crate) fn recover(
+    db: &dyn Database,
+    dir: Option<&Path>,
+    ahead: ReadAhead,
+) -> Result<Recovered, StorageError> {
     let identity = match db.get(KEY_IDENTITY)? {
         Some(bytes) => decode_identity(bytes.as_ref())?,
         None => found(db)?,
@@ -55,7 +59,7 @@ pub(crate) fn recover(db: &dyn Database, dir: Option<&Path>) -> Result<Recovered
         revision: floor,
         compaction_steps: compaction.steps,
     };
-    let mut rebuild = match dir.and_then(|dir| checkpoint::load(dir, db, &expected)) {
+    let mut rebuild = match dir.and_then(|dir| checkpoint::load(dir, db, &expected, ahead)) {
         Some((index, revision)) => Rebuild::after(index, revision, floor),
         None => Rebuild::after(Index::default(), Revision::default(), floor),
     };

@@ -13,10 +13,12 @@ use std::sync::Arc;
 /// A key of a range, as the index knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Candidate {
-    /// The key.
+    /// The key; empty where values are read, which come with their keys.
     pub key: Bytes,
     /// Its change at the revision that is read.
     pub slot: Slot,
+    /// What it weighs in the answer, in bytes.
+    bytes: usize,
 }
 
 impl Candidate {
@@ -74,12 +76,9 @@ impl<'a> Selection<'a> {
         if limit.is_some_and(full) || !self.admits(key, slot) {
             return Ok(());
         }
-        let candidate = Candidate {
-            key: key.clone(),
-            slot: *slot,
-        };
+        let candidate = self.candidate(key, slot);
         if limit.is_none() {
-            self.bytes += self.weight(&candidate);
+            self.bytes += candidate.bytes;
             self.check(self.bytes)?;
         }
         self.kept.push(candidate);
@@ -88,22 +87,36 @@ impl<'a> Selection<'a> {
 
     fn admits(&self, key: &Bytes, slot: &Slot) -> bool {
         let bounds = &self.query.bounds;
-        bounds.is_open() || {
-            let kv = Candidate {
-                key: key.clone(),
-                slot: *slot,
-            };
-            bounds.admit(&kv.to_key_value())
+        bounds.is_open() || bounds.admit(&self.candidate(key, slot).to_key_value())
+    }
+
+    fn candidate(&self, key: &Bytes, slot: &Slot) -> Candidate {
+        let value_bytes = if self.query.keys_only {
+            0
+        } else {
+            slot.value_bytes as usize
+        };
+        // A key that is shared costs a line of memory that nothing else here looks at.
+        let shared = if self.reads_values() {
+            Bytes::new()
+        } else {
+            key.clone()
+        };
+        Candidate {
+            key: shared,
+            slot: *slot,
+            bytes: key.len() + value_bytes,
         }
     }
 
-    fn weight(&self, candidate: &Candidate) -> usize {
-        let value = if self.query.keys_only {
-            0
-        } else {
-            candidate.slot.value_bytes as usize
-        };
-        candidate.key.len() + value
+    /// True when every value has to be compared, whatever the limit.
+    fn is_by_value(&self) -> bool {
+        self.query.sort_target == SortTarget::Value && !self.query.count_only
+    }
+
+    /// True when the index alone does not answer.
+    fn reads_values(&self) -> bool {
+        self.is_by_value() || !self.query.keys_only
     }
 
     fn check(&self, bytes: usize) -> Result<(), Refusal> {
@@ -118,21 +131,19 @@ impl<'a> Selection<'a> {
 
     /// Orders and cuts what was taken, as far as the index alone can.
     pub(crate) fn choose(mut self) -> Result<Chosen<'a>, Refusal> {
-        let by_value = self.query.sort_target == SortTarget::Value && !self.query.count_only;
+        let by_value = self.is_by_value();
         let mut more = false;
         if by_value {
-            // Every value has to be read to be compared, whatever the limit.
             let bytes = self.kept.iter().map(|kept| kept.slot.value_bytes as usize);
             self.check(bytes.sum())?;
         } else {
             sort(&mut self.kept, self.query);
             more = self.cut();
-            let bytes = self.kept.iter().map(|kept| self.weight(kept));
+            let bytes = self.kept.iter().map(|kept| kept.bytes);
             self.check(bytes.sum())?;
         }
-        let read = by_value || !self.query.keys_only;
         Ok(Chosen {
-            read: read && !self.kept.is_empty(),
+            read: self.reads_values() && !self.kept.is_empty(),
             selection: self,
             by_value,
             more,
@@ -168,18 +179,18 @@ impl Chosen<'_> {
 
     /// Where [`Self::slots`] lie.
     pub(crate) fn places(&self) -> Vec<Place> {
-        self.slots().iter().map(Slot::place).collect()
+        let kept = self.selection.kept.iter().filter(|_| self.read);
+        kept.map(|kept| kept.slot.place()).collect()
     }
 
     /// The answer, from the values of [`Self::slots`]; nothing when one of them is gone.
     pub(crate) fn answer(mut self, fetched: Vec<Option<Arc<KeyValue>>>) -> Option<RangeAnswer> {
         let query = self.selection.query;
-        let mut kvs: Vec<KeyValue> = if self.read {
-            let whole = |kv: Option<Arc<KeyValue>>| kv.map(Arc::unwrap_or_clone);
-            fetched.into_iter().map(whole).collect::<Option<_>>()?
+        let mut kvs: Vec<Arc<KeyValue>> = if self.read {
+            fetched.into_iter().collect::<Option<_>>()?
         } else {
             let known = self.selection.kept.iter().map(Candidate::to_key_value);
-            known.collect()
+            known.map(Arc::new).collect()
         };
         if self.by_value {
             kvs.sort_by(|a, b| directed(query, a.value.cmp(&b.value)));
@@ -189,7 +200,7 @@ impl Chosen<'_> {
         }
         if query.keys_only {
             for kv in &mut kvs {
-                kv.value = Bytes::new();
+                Arc::make_mut(kv).value = Bytes::new();
             }
         }
         Some(RangeAnswer {

@@ -383,7 +383,8 @@ impl Store {
             revision,
             ..RangeQuery::latest(KeyRange::single(key.to_owned()))
         };
-        read(&self.view, query).unwrap().1.kvs.pop()
+        let (_, mut answer) = read(&self.view, query).unwrap();
+        answer.kvs.pop().map(Arc::unwrap_or_clone)
     }
 }
 

@@ -5,9 +5,11 @@
 use super::key_value;
 use crate::api::pb::etcdserverpb::range_request::{SortOrder as PbOrder, SortTarget as PbTarget};
 use crate::api::pb::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader};
+use crate::api::pb::mvccpb;
 use crate::model::{
-    KeyRange, RangeAnswer, RangeQuery, Refusal, RevisionBounds, SortOrder, SortTarget,
+    KeyRange, KeyValue, RangeAnswer, RangeQuery, Refusal, RevisionBounds, SortOrder, SortTarget,
 };
+use std::sync::Arc;
 
 /// Which fields of a range response are filled: parts of a streamed range have keys alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,10 +65,14 @@ pub(crate) fn range_response(
     let all = parts == RangeParts::All;
     RangeResponse {
         header,
-        kvs: answer.kvs.into_iter().map(key_value).collect(),
+        kvs: answer.kvs.into_iter().map(owned).collect(),
         more: all && answer.more,
         count: if all { answer.count } else { 0 },
     }
+}
+
+fn owned(kv: Arc<KeyValue>) -> mvccpb::KeyValue {
+    key_value(Arc::unwrap_or_clone(kv))
 }
 
 #[cfg(test)]

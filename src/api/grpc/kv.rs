@@ -55,6 +55,7 @@ fn accepted<T>(value: Result<T, Refusal>) -> Result<T, Status> {
 impl<B: Backend> Kv for KvService<B> {
     type RangeStreamStream = BoxStream<RangeStreamResponse>;
 
+    /// The edge answers it without coming here; the trait asks for it.
     async fn range(
         &self,
         request: Request<RangeRequest>,

@@ -9,6 +9,7 @@ mod encode;
 mod frame_limit;
 mod kv;
 mod maintenance;
+mod range_call;
 mod range_stream;
 mod read_ahead;
 mod watch;
@@ -38,6 +39,8 @@ use tower::Service;
 
 /// The path of the one call that tonic does not serve.
 const WATCH_PATH: &str = "/etcdserverpb.Watch/Watch";
+/// The path of the call whose answer is not made of protobuf's structs.
+const RANGE_PATH: &str = "/etcdserverpb.KV/Range";
 /// What the paths of the calls begin with that do not go through tonic's routes.
 const KV_PREFIX: &str = "/etcdserverpb.KV/";
 /// The metadata that names the client's API version.
@@ -160,6 +163,10 @@ impl<B: Backend> Edge<B> {
                 self.shared.stop.clone(),
             );
             return Either::Left(ready(Ok(response)));
+        }
+        if request.uri().path() == RANGE_PATH {
+            let answer = range_call::serve(self.shared.backend.clone(), request, frame_bytes);
+            return Either::Right(Either::Left(answer));
         }
         if request.uri().path().starts_with(KV_PREFIX) {
             return Either::Right(Either::Left(self.kv.clone().call(request)));

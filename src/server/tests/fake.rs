@@ -89,7 +89,7 @@ impl State {
         RangeAnswer {
             more: !query.count_only && shown < all.len(),
             count: i64::try_from(all.len()).unwrap(),
-            kvs: all[..shown].to_vec(),
+            kvs: all[..shown].iter().cloned().map(Arc::new).collect(),
         }
     }
 
@@ -116,7 +116,11 @@ impl State {
         }
         OpBody::Delete {
             deleted: i64::try_from(prevs.len()).unwrap(),
-            prevs: if delete.prev_kv { prevs } else { Vec::new() },
+            prevs: if delete.prev_kv {
+                prevs.into_iter().map(Arc::unwrap_or_clone).collect()
+            } else {
+                Vec::new()
+            },
         }
     }
 

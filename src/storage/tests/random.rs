@@ -12,6 +12,7 @@ use crate::model::{
 use bytes::Bytes;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Every revision there ever was, and the state after each.
 #[derive(Clone, Debug, Default)]
@@ -183,7 +184,8 @@ fn check(store: &Store, naive: &Naive) {
             ..RangeQuery::latest(KeyRange::everything())
         };
         let (header, answer) = read(&store.view, query).unwrap();
-        let expected: Vec<KeyValue> = naive.states[at as usize].values().cloned().collect();
+        let expected = naive.states[at as usize].values().cloned();
+        let expected: Vec<_> = expected.map(Arc::new).collect();
         assert_eq!(header, Revision(revision));
         assert_eq!(answer.kvs, expected, "at revision {at}");
     }

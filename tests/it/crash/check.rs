@@ -151,7 +151,10 @@ fn try_range(view: &ReadView, revision: i64) -> Result<Vec<KeyValue>, Fault> {
         revision,
         ..RangeQuery::latest(KeyRange::everything())
     };
-    answer(|done| view.range(query, done)).map(|(_, answer)| answer.kvs)
+    answer(|done| view.range(query, done)).map(|(_, answer)| {
+        let kvs = answer.kvs.into_iter();
+        kvs.map(Arc::unwrap_or_clone).collect()
+    })
 }
 
 /// How an opening ended that was not right.

@@ -146,7 +146,7 @@ fn compare(compare: &super::validator::record::Compare) -> model::Compare {
 
 fn range_answer(answer: RangeAnswer) -> Answer {
     Answer::Range {
-        kvs: answer.kvs.iter().map(kv).collect(),
+        kvs: answer.kvs.iter().map(|shared| kv(shared)).collect(),
         more: answer.more,
         count: answer.count,
     }
