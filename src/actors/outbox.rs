@@ -105,7 +105,14 @@ pub enum Next {
 /// Room taken in an outbox, in bytes; given back on drop.
 #[derive(Debug)]
 pub struct Room {
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Room {
+    /// Both rooms, which are of one outbox, are given back together.
+    pub fn merge(&mut self, other: Self) {
+        self.permit.merge(other.permit);
+    }
 }
 
 /// The outbox accepts nothing any more.
@@ -182,7 +189,7 @@ impl Outbox {
     /// Takes room for a batch if there is some and nobody waits for it.
     pub(crate) fn try_room(&self, batch: &Batch) -> Result<Option<Room>, Closed> {
         match Arc::clone(&self.room).try_acquire_many_owned(self.cost(batch)) {
-            Ok(permit) => Ok(Some(Room { _permit: permit })),
+            Ok(permit) => Ok(Some(Room { permit })),
             Err(tokio::sync::TryAcquireError::NoPermits) => Ok(None),
             Err(tokio::sync::TryAcquireError::Closed) => Err(Closed),
         }
@@ -192,9 +199,7 @@ impl Outbox {
     pub(crate) async fn room(self: Arc<Self>, batch: Arc<Batch>) -> Result<Room, Closed> {
         let cost = self.cost(&batch);
         let permit = Arc::clone(&self.room).acquire_many_owned(cost).await;
-        permit
-            .map(|permit| Room { _permit: permit })
-            .map_err(|_| Closed)
+        permit.map(|permit| Room { permit }).map_err(|_| Closed)
     }
 
     /// Queues a response. Events bring their room with them; control items need none.

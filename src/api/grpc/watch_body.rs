@@ -42,6 +42,9 @@ pub(super) struct WatchBody {
     /// The header that most responses share.
     header: HeaderField,
     chunks: Chunks,
+    /// The room of what is encoded, given back when a piece is complete: once for many items, each of which would
+    /// otherwise lock the outbox for it.
+    encoded: Option<Room>,
     /// How the stream ended, until it was told.
     end: Option<Status>,
 }
@@ -75,12 +78,18 @@ impl WatchBody {
             train: None,
             header: HeaderField::default(),
             chunks: Chunks::default(),
+            encoded: None,
             end: None,
         }
     }
 
-    /// Encodes until a piece is complete, the outbox is empty or the stream has ended.
+    /// Encodes until a piece is complete, the outbox is empty or the stream has ended, and gives the room back.
     fn fill(&mut self, cx: &mut Context<'_>) {
+        self.encode(cx);
+        self.encoded = None;
+    }
+
+    fn encode(&mut self, cx: &mut Context<'_>) {
         while !self.chunks.is_ready() {
             if let Some(train) = self.train.take() {
                 self.put_part(train);
@@ -191,11 +200,16 @@ impl WatchBody {
             return;
         }
         if let Some(bytes) = whole {
-            return self.chunks.put_shared(bytes);
+            self.chunks.put_shared(bytes);
+        } else {
+            for event in events() {
+                self.chunks
+                    .put_shared(encode::encoded_event(event, with_prev));
+            }
         }
-        for event in events() {
-            self.chunks
-                .put_shared(encode::encoded_event(event, with_prev));
+        match &mut self.encoded {
+            Some(encoded) => encoded.merge(room),
+            None => self.encoded = Some(room),
         }
     }
 
