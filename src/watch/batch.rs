@@ -5,6 +5,7 @@
 use crate::fault::{self, Fault};
 use crate::model::{Commit, Event, Revision, WatchClass};
 use bytes::Bytes;
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 /// How large a batch may get before it is cut, between revisions.
@@ -102,11 +103,12 @@ impl Batch {
 
     /// What an entry whose cursor is `next_revision` gets of this batch: the batch itself (nearly always, and for one
     /// comparison), a suffix, or nothing.
-    pub fn since(self: &Arc<Self>, next_revision: Revision) -> Option<Arc<Self>> {
+    pub fn since(self: &Arc<Self>, next_revision: Revision) -> Option<Cow<'_, Arc<Self>>> {
         if next_revision <= self.first() {
-            return Some(Arc::clone(self));
+            return Some(Cow::Borrowed(self));
         }
-        self.suffix(next_revision).map(Arc::new)
+        let suffix = self.suffix(next_revision)?;
+        Some(Cow::Owned(Arc::new(suffix)))
     }
 
     /// The batch as the edge encodes it, made by `encode` the first time and shared after that.
