@@ -6,6 +6,7 @@ use crate::fault::{self, Fault};
 use crate::model::{Commit, Event, Revision, WatchClass};
 use bytes::Bytes;
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// How large a batch may get before it is cut, between revisions.
@@ -26,9 +27,13 @@ impl Default for BatchLimits {
     }
 }
 
+/// The number of the next batch.
+static BATCHES: AtomicU64 = AtomicU64::new(1);
+
 /// Events of one or more whole revisions, in order; never empty.
 #[derive(Debug)]
 pub struct Batch {
+    number: u64,
     events: Vec<Arc<Event>>,
     with_prev: bool,
     bytes: usize,
@@ -50,13 +55,21 @@ impl Batch {
         let revisions = events
             .chunk_by(|a, b| a.kv.mod_revision == b.kv.mod_revision)
             .count();
+        // Only that they differ matters, and not in which order they are given.
+        let number = BATCHES.fetch_add(1, Ordering::Relaxed);
         Some(Self {
+            number,
             events,
             with_prev,
             bytes,
             revisions,
             encoded: OnceLock::new(),
         })
+    }
+
+    /// A number that no other batch of this process has, never 0: an address may soon be another batch's.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// The events, in order.
