@@ -8,12 +8,15 @@ use crate::model::{Revision, WatchId};
 use crate::watch::Batch;
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// What an item costs beside its keys and values, in bytes: frame and response headers, event fields.
 const ITEM_OVERHEAD_BYTES: usize = 128;
+/// Which part of its bytes an item takes whose batch the item before it has too.
+const SHARED_PART: usize = 8;
 
 /// Why a watch was not created. The stream stays open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +108,14 @@ pub enum Next {
 /// Room taken in an outbox, in bytes; given back on drop.
 #[derive(Debug)]
 pub struct Room {
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Room {
+    /// Both rooms, which are of one outbox, are given back together.
+    pub fn merge(&mut self, other: Self) {
+        self.permit.merge(other.permit);
+    }
 }
 
 /// The outbox accepts nothing any more.
@@ -116,6 +126,8 @@ pub(crate) struct Closed;
 pub struct Outbox {
     queue: Mutex<Queue>,
     room: Arc<Semaphore>,
+    /// The batch that took room last, by its number; 0 before the first.
+    newest_batch: AtomicU64,
     control_room: Notify,
     limits: OutboxLimits,
 }
@@ -164,17 +176,24 @@ impl Outbox {
         Self {
             queue: Mutex::new(Queue::default()),
             room: Arc::new(Semaphore::new(room_bytes)),
+            newest_batch: AtomicU64::new(0),
             control_room: Notify::new(),
             limits,
         }
     }
 
     /// What a batch takes in the queue, in bytes. A batch larger than the whole outbox takes all of it.
+    ///
+    /// When many watchers of a stream are told of one batch, its memory is there once, so behind another item of it an item
+    /// takes an eighth of its bytes; not less, because a control response waits for all that is queued before it.
     fn cost(&self, batch: &Batch) -> u32 {
         if fault::active(Fault::OutboxBytesUncounted) {
             return 0;
         }
-        let wanted = batch.bytes() + ITEM_OVERHEAD_BYTES * (1 + batch.events().len());
+        let bytes = batch.bytes() + ITEM_OVERHEAD_BYTES * batch.events().len();
+        let shared = self.newest_batch.load(Ordering::Relaxed) == batch.number();
+        let bytes = if shared { bytes / SHARED_PART } else { bytes };
+        let wanted = bytes + ITEM_OVERHEAD_BYTES;
         let all = self.limits.outbox_bytes_max.clamp(1, u32::MAX as usize);
         u32::try_from(wanted.min(all)).unwrap_or(u32::MAX)
     }
@@ -182,7 +201,7 @@ impl Outbox {
     /// Takes room for a batch if there is some and nobody waits for it.
     pub(crate) fn try_room(&self, batch: &Batch) -> Result<Option<Room>, Closed> {
         match Arc::clone(&self.room).try_acquire_many_owned(self.cost(batch)) {
-            Ok(permit) => Ok(Some(Room { _permit: permit })),
+            Ok(permit) => Ok(Some(self.taken(permit, batch))),
             Err(tokio::sync::TryAcquireError::NoPermits) => Ok(None),
             Err(tokio::sync::TryAcquireError::Closed) => Err(Closed),
         }
@@ -193,8 +212,14 @@ impl Outbox {
         let cost = self.cost(&batch);
         let permit = Arc::clone(&self.room).acquire_many_owned(cost).await;
         permit
-            .map(|permit| Room { _permit: permit })
+            .map(|permit| self.taken(permit, &batch))
             .map_err(|_| Closed)
+    }
+
+    /// Only what has its room counts as there for those that come next.
+    fn taken(&self, permit: OwnedSemaphorePermit, batch: &Batch) -> Room {
+        self.newest_batch.store(batch.number(), Ordering::Relaxed);
+        Room { permit }
     }
 
     /// Queues a response. Events bring their room with them; control items need none.
@@ -333,6 +358,55 @@ impl Drop for OutboxReader {
         self.outbox.end(StreamEnd::Canceled);
         if let Some(stream) = self.stream.take() {
             stream.ended();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Event, EventKind, KeyValue};
+
+    fn batch(value_bytes: usize) -> Batch {
+        let kv = KeyValue {
+            value: vec![b'v'; value_bytes].into(),
+            ..KeyValue::default()
+        };
+        Batch::new(vec![Arc::new(Event::new(EventKind::Put, kv))], false).unwrap()
+    }
+
+    /// How many batches find room, one after the other.
+    fn taken<'a>(outbox: &Arc<Outbox>, batches: impl Iterator<Item = &'a Batch>) -> usize {
+        let rooms = batches.map_while(|it| outbox.try_room(it).unwrap());
+        rooms.collect::<Vec<_>>().len()
+    }
+
+    #[test]
+    fn b2_the_bytes_of_a_batch_are_counted_once_while_its_items_follow_each_other() {
+        let outbox = Arc::new(Outbox::new(OutboxLimits {
+            outbox_bytes_max: 64 << 10,
+            ..OutboxLimits::default()
+        }));
+        let (one, other) = (batch(8 << 10), batch(8 << 10));
+        let in_turns = [&one, &other].into_iter().cycle();
+        assert_eq!(taken(&outbox, in_turns), 7);
+        // The first takes 8 KiB and all others 1 KiB, and each its own overhead.
+        let shared = taken(&outbox, std::iter::repeat(&one));
+        assert!((40..=57).contains(&shared), "{shared}");
+    }
+
+    #[test]
+    fn b2_a_batch_that_found_no_room_is_not_there_for_those_behind_it() {
+        let limits = OutboxLimits {
+            outbox_bytes_max: 12 << 10,
+            ..OutboxLimits::default()
+        };
+        let outbox = Arc::new(Outbox::new(limits));
+        let (one, other) = (batch(8 << 10), batch(8 << 10));
+        let room = outbox.try_room(&one).unwrap();
+        assert!(room.is_some());
+        for _ in 0..2 {
+            assert!(outbox.try_room(&other).unwrap().is_none());
         }
     }
 }

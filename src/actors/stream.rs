@@ -109,7 +109,10 @@ impl StreamState {
 
     /// The client may have heard of this revision.
     pub(crate) fn note_told(&self, revision: Revision) {
-        self.told.fetch_max(revision.0, Ordering::AcqRel);
+        // Mostly another watcher of the stream was told before, and a look costs less than a change.
+        if self.told() < revision {
+            self.told.fetch_max(revision.0, Ordering::AcqRel);
+        }
     }
 
     /// The highest revision that the client may have heard of.
@@ -318,21 +321,31 @@ impl LinkState {
     fn arrived(&self, bytes: usize) {
         let stream = &self.stream;
         let left = self.uncount(bytes);
-        let wanted_by = self
-            .wanted_by
-            .swap(WantedBy::Nobody as u8, Ordering::SeqCst);
-        if wanted_by == WantedBy::VictimRetry as u8 && !fault::active(Fault::RoomNotTold) {
-            stream
-                .worker
-                .tell_victim_retry(Roomy::Watcher(self.watcher));
-        } else if wanted_by == WantedBy::Sync as u8 {
-            stream.worker.tell_sync(Roomy::Watcher(self.watcher));
+        // Here and below a look comes before the change: there is nearly never a wish, and a change costs ten looks.
+        if self.is_wanted() {
+            self.tell_of_room();
         }
         let low = stream.worker.limits().in_flight_bytes_max / 2;
-        if left <= low && stream.starved.swap(false, Ordering::SeqCst) {
+        if left <= low
+            && stream.starved.load(Ordering::SeqCst)
+            && stream.starved.swap(false, Ordering::SeqCst)
+        {
             stream.worker.tell_victim_retry(Roomy::Stream(stream.id));
         }
         stream.tell_if_quiet();
+    }
+
+    /// Answers the wish, once.
+    fn tell_of_room(&self) {
+        let wanted_by = self
+            .wanted_by
+            .swap(WantedBy::Nobody as u8, Ordering::SeqCst);
+        let worker = &self.stream.worker;
+        if wanted_by == WantedBy::VictimRetry as u8 && !fault::active(Fault::RoomNotTold) {
+            worker.tell_victim_retry(Roomy::Watcher(self.watcher));
+        } else if wanted_by == WantedBy::Sync as u8 {
+            worker.tell_sync(Roomy::Watcher(self.watcher));
+        }
     }
 }
 

@@ -128,7 +128,7 @@ fn deliver(
                 } else {
                     batch.last().next()
                 };
-                return Some(Leaving::Stalled(Owed::Events(batch)));
+                return Some(Leaving::Stalled(Owed::Events(batch.into_owned())));
             }
         }
     }

@@ -5,6 +5,8 @@
 use crate::fault::{self, Fault};
 use crate::model::{Commit, Event, Revision, WatchClass};
 use bytes::Bytes;
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// How large a batch may get before it is cut, between revisions.
@@ -25,9 +27,13 @@ impl Default for BatchLimits {
     }
 }
 
+/// The number of the next batch.
+static BATCHES: AtomicU64 = AtomicU64::new(1);
+
 /// Events of one or more whole revisions, in order; never empty.
 #[derive(Debug)]
 pub struct Batch {
+    number: u64,
     events: Vec<Arc<Event>>,
     with_prev: bool,
     bytes: usize,
@@ -49,13 +55,21 @@ impl Batch {
         let revisions = events
             .chunk_by(|a, b| a.kv.mod_revision == b.kv.mod_revision)
             .count();
+        // Only that they differ matters, and not in which order they are given.
+        let number = BATCHES.fetch_add(1, Ordering::Relaxed);
         Some(Self {
+            number,
             events,
             with_prev,
             bytes,
             revisions,
             encoded: OnceLock::new(),
         })
+    }
+
+    /// A number that no other batch of this process has, never 0: an address may soon be another batch's.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// The events, in order.
@@ -102,11 +116,12 @@ impl Batch {
 
     /// What an entry whose cursor is `next_revision` gets of this batch: the batch itself (nearly always, and for one
     /// comparison), a suffix, or nothing.
-    pub fn since(self: &Arc<Self>, next_revision: Revision) -> Option<Arc<Self>> {
+    pub fn since(self: &Arc<Self>, next_revision: Revision) -> Option<Cow<'_, Arc<Self>>> {
         if next_revision <= self.first() {
-            return Some(Arc::clone(self));
+            return Some(Cow::Borrowed(self));
         }
-        self.suffix(next_revision).map(Arc::new)
+        let suffix = self.suffix(next_revision)?;
+        Some(Cow::Owned(Arc::new(suffix)))
     }
 
     /// The batch as the edge encodes it, made by `encode` the first time and shared after that.

@@ -313,7 +313,7 @@ impl<R> CatchUp<R> {
                 let Some(batch) = batch.since(wait.at) else {
                     continue;
                 };
-                handouts.add(batch, wait.id);
+                handouts.add(batch.into_owned(), wait.id);
             } else {
                 // Enough for one pass: this entry and those behind it stay ready.
                 return;

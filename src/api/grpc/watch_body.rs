@@ -3,7 +3,8 @@
 //! It holds what one piece needs and no more, so that a client which does not read fills the outbox and not the memory.
 //! It never reorders items, and nothing comes between the fragments of one response.
 
-use super::encode::{self, Chunks};
+use super::BoxError;
+use super::encode::{self, Chunks, HeaderField};
 use super::watch::Conductor;
 use crate::api::convert;
 use crate::api::pb::etcdserverpb::WatchResponse;
@@ -38,7 +39,12 @@ pub(super) struct WatchBody {
     fragment_bytes: usize,
     /// The batch that is being cut.
     train: Option<Train>,
+    /// The header that most responses share.
+    header: HeaderField,
     chunks: Chunks,
+    /// The room of what is encoded, given back when a piece is complete: once for many items, each of which would
+    /// otherwise lock the outbox for it.
+    encoded: Option<Room>,
     /// How the stream ended, until it was told.
     end: Option<Status>,
 }
@@ -70,13 +76,20 @@ impl WatchBody {
             identity,
             fragment_bytes,
             train: None,
+            header: HeaderField::default(),
             chunks: Chunks::default(),
+            encoded: None,
             end: None,
         }
     }
 
-    /// Encodes until a piece is complete, the outbox is empty or the stream has ended.
+    /// Encodes until a piece is complete, the outbox is empty or the stream has ended, and gives the room back.
     fn fill(&mut self, cx: &mut Context<'_>) {
+        self.encode(cx);
+        self.encoded = None;
+    }
+
+    fn encode(&mut self, cx: &mut Context<'_>) {
         while !self.chunks.is_ready() {
             if let Some(train) = self.train.take() {
                 self.put_part(train);
@@ -161,12 +174,13 @@ impl WatchBody {
         let events = || batch.events().iter().map(AsRef::as_ref);
         let events_bytes =
             whole.map_or_else(|| encode::events_len(events(), with_prev), Bytes::len);
-        let head = if fault::active(Fault::EventsHeaderStale) {
-            self.head(watch_id, batch.first())
+        let revision = if fault::active(Fault::EventsHeaderStale) {
+            batch.first()
         } else {
-            self.head(watch_id, batch.last())
+            batch.last()
         };
-        let message_bytes = message_len(&head, events_bytes);
+        let header = self.header.of(convert::header(self.identity, revision));
+        let message_bytes = encode::events_head_len(header, watch_id).saturating_add(events_bytes);
         // What no message can carry is cut even where the watch does not allow it.
         let fragment = batch.events().len() > 1
             && ((fragment && message_bytes >= self.fragment_bytes)
@@ -181,15 +195,21 @@ impl WatchBody {
             });
             return;
         }
-        if !self.put_head(&head, events_bytes) {
+        let begun = self.chunks.put_events_head(header, watch_id, events_bytes);
+        if !self.has_begun(begun) {
             return;
         }
         if let Some(bytes) = whole {
-            return self.chunks.put_shared(bytes);
+            self.chunks.put_shared(bytes);
+        } else {
+            for event in events() {
+                self.chunks
+                    .put_shared(encode::encoded_event(event, with_prev));
+            }
         }
-        for event in events() {
-            self.chunks
-                .put_shared(encode::encoded_event(event, with_prev));
+        match &mut self.encoded {
+            Some(encoded) => encoded.merge(room),
+            None => self.encoded = Some(room),
         }
     }
 
@@ -239,9 +259,13 @@ impl WatchBody {
         self.put_head(response, 0);
     }
 
-    /// Begins a response; ends the stream, and says so, when nothing can carry it: one event of over 4 GiB.
     fn put_head(&mut self, head: &WatchResponse, events_bytes: usize) -> bool {
         let begun = self.chunks.put_head(head, events_bytes);
+        self.has_begun(begun)
+    }
+
+    /// Ends the stream, and says so, when nothing can carry a response: one event of over 4 GiB.
+    fn has_begun(&mut self, begun: Result<(), BoxError>) -> bool {
         if let Err(error) = &begun {
             log::error!("a watch response cannot be encoded: {error}");
             self.finish(status::response_too_large());

@@ -140,6 +140,30 @@ async fn a_train_is_cut_as_it_is_read_and_gives_its_room_back_at_its_end() {
 }
 
 #[tokio::test]
+async fn b2_the_room_of_many_items_is_given_back_with_the_piece_that_holds_them() {
+    let (outbox, mut body, _end) = stream();
+    let one = || vec![Arc::new(Event::new(EventKind::Put, KeyValue::default()))];
+    let batch = Arc::new(Batch::new(one(), false).unwrap());
+    let mut items = 0;
+    while let Some(room) = outbox.try_room(&batch).unwrap() {
+        outbox.push(StreamItem::Events {
+            watch_id: WatchId(7),
+            batch: Arc::clone(&batch),
+            fragment: false,
+            room,
+        });
+        items += 1;
+    }
+    assert!(body.frame().await.unwrap().unwrap().is_data());
+    assert!(outbox.try_room(&batch).unwrap().is_some());
+    // Pieces end where they are full, so what is left does not begin with a message.
+    let mut cx = Context::from_waker(Waker::noop());
+    while Pin::new(&mut body).poll_frame(&mut cx).is_ready() {}
+    let rooms: Vec<_> = std::iter::from_fn(|| outbox.try_room(&batch).unwrap()).collect();
+    assert!(rooms.len() >= items);
+}
+
+#[tokio::test]
 async fn p6_the_end_comes_as_trailers_and_ends_the_outbox() {
     let (outbox, mut body, end) = stream();
     outbox.push(progress(1));
