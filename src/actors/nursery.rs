@@ -56,12 +56,13 @@ impl<A: SlimActor> Nursery<A> {
     }
 
     /// Starts an actor and returns its one address. `mailbox_messages_max` is exact as long as that address is not
-    /// cloned.
+    /// cloned. In a nursery that has ended it never starts, and its address says at once that nobody lives there.
     pub(crate) fn start(&self, actor: A, mailbox_messages_max: usize) -> Addr<A> {
         let (sender, receiver) = channel(mailbox_messages_max);
         let arrival = (actor, Mailbox::new(receiver));
-        self.shared.turn().arrived.push(arrival);
-        self.shared.task.wake();
+        if self.shared.admit(arrival).is_ok() {
+            self.shared.task.wake();
+        }
         Addr::new(sender)
     }
 }
@@ -83,17 +84,38 @@ struct Shared<A: SlimActor> {
 /// What there is to do.
 struct Turn<A: SlimActor> {
     /// Actors that were not run yet.
-    arrived: Vec<(A, Mailbox<A>)>,
+    arrived: Vec<Arrival<A>>,
     /// Actors that something has happened to, in that order.
     woken: Vec<Place>,
-    /// Nobody can come any more.
+    /// Nobody can come any more: the way in is gone, or the task is.
     closed: bool,
 }
+
+/// An actor that has yet to get a place.
+type Arrival<A> = (A, Mailbox<A>);
 
 impl<A: SlimActor> Shared<A> {
     fn turn(&self) -> MutexGuard<'_, Turn<A>> {
         // Nothing that can panic runs under this lock.
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets an actor in, or gives it back when nobody is there to run it: a mailbox that nobody reads would keep those
+    /// who wait for an answer waiting for ever.
+    fn admit(&self, arrival: Arrival<A>) -> Result<(), Arrival<A>> {
+        let mut turn = self.turn();
+        if turn.closed {
+            return Err(arrival);
+        }
+        turn.arrived.push(arrival);
+        Ok(())
+    }
+
+    /// Lets nobody in any more.
+    fn close(&self) -> Vec<Arrival<A>> {
+        let mut turn = self.turn();
+        turn.closed = true;
+        mem::take(&mut turn.arrived)
     }
 }
 
@@ -140,12 +162,19 @@ struct Residents<A: SlimActor> {
     woken: Vec<Place>,
 }
 
+impl<A: SlimActor> Drop for Residents<A> {
+    /// An actor panicked, or the arbiter stops: those that did not start yet never will.
+    fn drop(&mut self) {
+        drop(self.shared.close());
+    }
+}
+
 // Nothing in it is pinned.
 impl<A: SlimActor> Unpin for Residents<A> {}
 
 impl<A: SlimActor> Residents<A> {
     /// Gives an actor a place, and makes it the next to run after those that arrived before it.
-    fn settle(&mut self, (actor, mailbox): (A, Mailbox<A>)) {
+    fn settle(&mut self, (actor, mailbox): Arrival<A>) {
         let place = self.vacant.pop().unwrap_or_else(|| {
             self.actors.push(None);
             // Memory ends long before the four billion places that there are.

@@ -5,6 +5,7 @@ use crate::actors::slim_context::SlimContext;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 
@@ -197,5 +198,27 @@ async fn p6_when_one_panics_all_end_and_each_is_told() {
     settle().await;
     assert_eq!(seen.stopped(), 3);
     assert!(addresses.iter().all(|address| !address.connected()));
+    assert_eq!(seen.handled(), Vec::<u32>::new());
+}
+
+/// A cancellation of such a watch was never answered.
+#[actix::test]
+async fn p6_who_comes_after_a_panic_is_known_to_be_gone() {
+    let (seen, nursery) = (Arc::new(Seen::default()), Nursery::open());
+    let start = |number| {
+        let seen = Arc::clone(&seen);
+        nursery.start(Child { number, seen }, 4)
+    };
+    let first = start(0);
+    settle().await;
+    first.do_send(Tell::Panic);
+    // It arrives before the panic, and would have started after it.
+    let second = start(1);
+    settle().await;
+    for gone in [second, start(2)] {
+        assert!(!gone.connected());
+        let answer = tokio::time::timeout(Duration::from_secs(1), gone.send(Tell::Note));
+        assert_eq!(answer.await, Ok(Err(MailboxError::Closed)));
+    }
     assert_eq!(seen.handled(), Vec::<u32>::new());
 }
