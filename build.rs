@@ -15,7 +15,14 @@ use std::{env, fs};
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
     let_faults_in()?;
-    let descriptors = protox::compile(["proto/rpc.proto"], ["proto"])?;
+    let descriptors = protox::compile(
+        [
+            "proto/rpc.proto",
+            "proto/lock.proto",
+            "proto/election.proto",
+        ],
+        ["proto"],
+    )?;
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     // Server reflection answers from this.
     fs::write(out_dir.join("descriptors.bin"), descriptors.encode_to_vec())?;

@@ -48,6 +48,14 @@ faults! {
     /// Filters are not applied to what is read by revision.
     LateFilterIgnored,
 
+    // Leases.
+    /// A lease ends a second before its time.
+    LeaseExpiresEarly,
+    /// A group takes a lease off the disk before the keys that the lease has.
+    LeaseRemovedFirst,
+    /// A key that is put without its lease, or deleted, stays attached to it.
+    DetachForgotten,
+
     // Late watchers.
     /// Sync serves what its group has not handled yet.
     SyncBeyondGroup,

@@ -4,15 +4,20 @@
 //! It decides where actors live and nothing else; it never holds an actor's address but Store's, and never exits the
 //! process.
 
+mod leases;
+
+pub use leases::GrantedLease;
+
 use super::app_watch::Watch;
 use super::limits::EngineLimits;
 use super::outbox::OutboxReader;
+use super::permits::Permits;
 use super::protocol::{
     Apply, Close, Compact, Inspect, Inspection, OrderError, Permit, Register, Retire, ToWatcher,
 };
 use super::store::Store;
 use super::stream::{Link, LinkState, LiveWatch, StreamId, StreamState, WatchTerms};
-use super::supervision::{Shared, Supervision, Worker};
+use super::supervision::{LeaseSide, Shared, Supervision, Worker};
 use super::watch_stream::WatchStream;
 use crate::model::{
     KeyRange, Put, RangeAnswer, RangeQuery, Refusal, Revision, WatchId, WatchSpec, Write,
@@ -27,7 +32,7 @@ use bytes::Bytes;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 /// What clients are told when the engine stops.
 const SHUTTING_DOWN: &str = "the server is shutting down";
@@ -121,8 +126,7 @@ struct Inner {
     arbiters: Vec<Arbiter>,
     /// Worker arbiters by worker number; empty when everything is on the current one.
     worker_handles: Vec<ArbiterHandle>,
-    requests: Arc<Semaphore>,
-    request_bytes: Arc<Semaphore>,
+    permits: Permits,
     next_worker: AtomicUsize,
     shared: Arc<Shared>,
 }
@@ -163,6 +167,7 @@ impl Engine {
             watches: AtomicUsize::new(0),
             failure: watch::Sender::new(None),
             supervision: OnceLock::new(),
+            lease_side: OnceLock::new(),
         });
         let workers_count = match placement {
             Placement::Threads { workers } => workers.max(1),
@@ -171,16 +176,25 @@ impl Engine {
         let worker_arbiters: Vec<_> = (0..workers_count).map(|_| Arbiter::new()).collect();
         let worker_handles: Vec<_> = worker_arbiters.iter().map(Arbiter::handle).collect();
         let (workers, supervision) = start_workers(&shared, &worker_handles).await;
-        let store_arbiter = matches!(placement, Placement::Threads { .. }).then(Arbiter::new);
+        let own_arbiter = || matches!(placement, Placement::Threads { .. }).then(Arbiter::new);
+        let (store_arbiter, lease_arbiter) = (own_arbiter(), own_arbiter());
         let store = start_store(writer, &shared, &workers, store_arbiter.as_ref());
+        let permits = Permits::new(
+            limits.store.requests_in_flight_max,
+            limits.store.request_bytes_in_flight_max,
+        );
+        let lease_handle = lease_arbiter.as_ref().map(Arbiter::handle);
+        let orders = store.downgrade().recipient();
+        let lease_side = LeaseSide::new(lease_handle, orders, permits.clone());
+        shared.lease_side.get_or_init(|| lease_side).start(&shared);
+        let arbiters = worker_arbiters.into_iter();
         let inner = Inner {
             store,
             workers,
             supervision,
-            arbiters: worker_arbiters.into_iter().chain(store_arbiter).collect(),
+            arbiters: arbiters.chain(store_arbiter).chain(lease_arbiter).collect(),
             worker_handles,
-            requests: Arc::new(Semaphore::new(limits.store.requests_in_flight_max)),
-            request_bytes: Arc::new(Semaphore::new(limits.store.request_bytes_in_flight_max)),
+            permits,
             next_worker: AtomicUsize::new(0),
             shared,
         };
@@ -375,7 +389,7 @@ impl Engine {
     /// Room for requests, for tests of the actors.
     #[cfg(test)]
     pub(crate) fn requests_free_for_test(&self) -> usize {
-        self.inner.requests.available_permits()
+        self.inner.permits.requests_left_for_test()
     }
 
     /// The arbiter of a worker; `None` when everything is on the arbiter that started the engine.
@@ -407,19 +421,8 @@ impl Engine {
 
     /// Room for one request on its way to Store (B1).
     async fn permit(&self, bytes: usize) -> Result<Permit, EngineError> {
-        let bytes_max = self.inner.shared.limits.store.request_bytes_in_flight_max;
-        let bytes = u32::try_from(bytes.clamp(1, bytes_max)).unwrap_or(u32::MAX);
-        let request = Arc::clone(&self.inner.requests).acquire_owned().await;
-        let bytes = Arc::clone(&self.inner.request_bytes)
-            .acquire_many_owned(bytes)
-            .await;
-        match (request, bytes) {
-            (Ok(request), Ok(bytes)) => Ok(Permit {
-                _request: request,
-                _bytes: bytes,
-            }),
-            _ => Err(EngineError::Stopped),
-        }
+        let permit = self.inner.permits.take(bytes).await;
+        permit.ok_or(EngineError::Stopped)
     }
 
     fn gone(&self) -> EngineError {
@@ -438,6 +441,9 @@ impl Inner {
             worker.end_streams(SHUTTING_DOWN);
         }
         self.supervision.do_send(Retire);
+        if let Some(side) = self.shared.lease_side.get() {
+            side.stop();
+        }
         for arbiter in &self.arbiters {
             arbiter.stop();
         }

@@ -61,6 +61,9 @@ pub struct EngineLimits {
     pub watches_per_stream_max: usize,
     /// Watches of the whole engine.
     pub watches_max: usize,
+    /// The shortest time that a lease may be granted for, in seconds: a shorter one is granted for this long. etcd's, with
+    /// its default election timeout.
+    pub lease_ttl_seconds_min: i64,
     /// How often a quiet watcher that asked for it is told of progress; at least 100 ms, as in etcd.
     pub progress_notify_interval: Duration,
     /// How often Sync looks whether it has missed a wake-up; a net, never the way.
@@ -84,6 +87,7 @@ impl Default for EngineLimits {
             narrow_revisions_max: 1000,
             watches_per_stream_max: usize::MAX,
             watches_max: usize::MAX,
+            lease_ttl_seconds_min: 2,
             progress_notify_interval: Duration::from_mins(10),
             sync_net_interval: Duration::from_millis(500),
             retry_net_interval: Duration::from_millis(500),

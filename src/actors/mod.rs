@@ -6,9 +6,11 @@ mod app_watch;
 mod delivery;
 mod engine;
 mod hooks;
+mod lease;
 mod limits;
 mod nursery;
 mod outbox;
+mod permits;
 mod progress;
 mod protocol;
 mod slim_context;
@@ -27,12 +29,12 @@ mod watcher_group;
 mod tests;
 
 pub use app_watch::Watch;
-pub use engine::{Engine, EngineConfig, EngineError, Placement};
+pub use engine::{Engine, EngineConfig, EngineError, GrantedLease, Placement};
 pub use limits::{EngineLimits, StoreLimits};
 pub use outbox::{
     Next, Outbox, OutboxLimits, OutboxReader, Room, StreamEnd, StreamItem, WatchRejection,
 };
-pub use protocol::{Delivery, Inspection, ToWatcher};
+pub use protocol::{Delivery, Inspection, LeaseTime, ToWatcher};
 pub use stream::InFlight;
 pub use watch_stream::{WatchCreate, WatchStream};
 

@@ -6,7 +6,7 @@
 
 use super::store::StoreFailure;
 use super::stream::{InFlight, Link, StreamId, StreamState};
-use crate::model::{Refusal, Revision, Write, WriteAnswer};
+use crate::model::{LeaseId, Refusal, Revision, Write, WriteAnswer};
 use crate::watch::{Batch, Entry, Owed, WatcherId};
 use actix::dev::{MessageResponse, OneshotSender};
 use actix::prelude::*;
@@ -31,7 +31,8 @@ pub(crate) enum OrderError {
     Closed,
 }
 
-/// Edge -> Store: carry out this write and answer when it is durable.
+/// Edge -> Store: carry out this write and answer when it is durable. Lease -> Store: the same, told: that a lease has ended
+/// comes back as [`LeasesChanged`].
 ///
 /// Bounded by the permit that it carries, in count and bytes (B1): a dropped caller cannot free it while the message
 /// still waits.
@@ -170,6 +171,73 @@ pub(crate) struct Quiet {
     pub(crate) stream: Arc<StreamState>,
 }
 
+/// What happened to a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LeaseChange {
+    /// It was granted.
+    Granted {
+        id: LeaseId,
+        /// How long it lives without being kept alive, in seconds.
+        ttl_seconds: i64,
+    },
+    /// It has ended, and its keys with it.
+    Revoked(LeaseId),
+}
+
+/// Store -> Lease: these leases came and went, in that order. Sent when that is durable and before anybody is answered; at
+/// most one per group.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct LeasesChanged {
+    pub(crate) changes: Vec<LeaseChange>,
+}
+
+/// Edge -> Lease: keep these leases alive. Answered in the same order. One in flight per stream.
+#[derive(Debug, Message)]
+#[rtype(result = "Vec<Renewed>")]
+pub(crate) struct KeepAlive {
+    pub(crate) ids: Vec<LeaseId>,
+}
+
+/// What a keep-alive has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Renewed {
+    /// The lease lives so many seconds from now.
+    For(i64),
+    /// Its time is over, and its end is on its way.
+    Expired,
+    /// There is no such lease.
+    Unknown,
+}
+
+/// Edge -> Lease: answer when this lease is gone. One in flight per stream.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct LeaseGone {
+    pub(crate) id: LeaseId,
+}
+
+/// Edge -> Lease: how long does this lease live? Nothing when its time is over. One in flight per call.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Option<LeaseTime>")]
+pub(crate) struct LeaseTimeLeft {
+    pub(crate) id: LeaseId,
+}
+
+/// How long a lease lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseTime {
+    /// From now on, in whole seconds.
+    pub left_seconds: i64,
+    /// From each keep-alive on, in seconds.
+    pub ttl_seconds: i64,
+}
+
+/// Edge -> Lease: which leases are there? Answered with those that end first in front. One in flight per call.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Vec<LeaseId>")]
+pub(crate) struct LeasesByDeadline;
+
 /// Events on their way to a watcher.
 #[derive(Debug)]
 pub struct Delivery {
@@ -211,7 +279,7 @@ pub enum ToWatcher {
     Cancelled,
 }
 
-/// Supervision or the engine -> `WatcherGroup`, Sync, `VictimRetry` or Supervision: your time is over, stop. One per
+/// Supervision or the engine -> `WatcherGroup`, Sync, `VictimRetry`, Lease or Supervision: your time is over, stop. One per
 /// actor.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
@@ -269,6 +337,7 @@ pub(crate) enum Role {
     WatcherGroup,
     Sync,
     VictimRetry,
+    Lease,
 }
 
 /// An actor's tripwire -> Supervision: it is dead and nobody asked it to. At most one per actor.

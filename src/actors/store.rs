@@ -4,12 +4,12 @@
 //! It blocks on the disk, so it lives on an arbiter of its own.
 
 use super::protocol::{
-    Apply, Close, Committed, Compact, HistoryCompacted, Inspect, Inspection, Later, OrderError,
-    Permit, Role,
+    Apply, Close, Committed, Compact, HistoryCompacted, Inspect, Inspection, Later, LeaseChange,
+    LeasesChanged, OrderError, Permit, Role,
 };
 use super::supervision::{Shared, Tripwire, Worker};
 use crate::fault::{self, Fault};
-use crate::model::{Commit, Revision, Write, WriteAnswer};
+use crate::model::{Commit, LeaseGrant, Revision, Write, WriteAnswer};
 use crate::storage::{ApplyError, CompactionStep, StorageError, Writer};
 use actix::prelude::*;
 use std::collections::VecDeque;
@@ -116,6 +116,7 @@ impl Store {
         match committed {
             Ok(commits) => {
                 self.publish(&commits);
+                self.tell_leases(&replies);
                 self.answer(replies);
             }
             Err(error) => {
@@ -148,6 +149,22 @@ impl Store {
                     }
                 });
             }
+        }
+    }
+
+    /// Before anybody is answered, so that whoever hears of a lease can keep it alive.
+    fn tell_leases(&self, replies: &[(Queued, WriteReply)]) {
+        let change = |(queued, answer): &(Queued, WriteReply)| match queued.write {
+            _ if answer.is_err() => None,
+            Write::LeaseGrant(LeaseGrant { id, ttl_seconds }) => {
+                Some(LeaseChange::Granted { id, ttl_seconds })
+            }
+            Write::LeaseRevoke(id) => Some(LeaseChange::Revoked(id)),
+            _ => None,
+        };
+        let changes: Vec<_> = replies.iter().filter_map(change).collect();
+        if !changes.is_empty() {
+            self.shared.tell_lease(LeasesChanged { changes });
         }
     }
 

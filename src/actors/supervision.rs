@@ -4,14 +4,19 @@
 //! |---|---|---|
 //! | a Watcher | its stream ends with Unavailable | nothing else happens |
 //! | `WatcherGroup`, Sync or `VictimRetry` | all streams of that worker end with Unavailable | the three start again, empty |
+//! | Lease | go on | it starts again, and every lease has its whole time once more |
 //! | Store | all streams end with Unavailable | the engine has failed, and says why; only `main.rs` ends the process |
 //!
 //! Clients resume by revision. Nothing here handles an event, and nothing here keeps an address of an actor but the
 //! worker's table.
 
+mod lease_side;
+
+pub(crate) use lease_side::LeaseSide;
+
 use super::limits::EngineLimits;
 use super::outbox::StreamEnd;
-use super::protocol::{Died, Retire, Role};
+use super::protocol::{Died, LeasesChanged, Retire, Role};
 use super::store::StoreFailure;
 use super::stream::{StreamId, StreamState};
 use super::sync::Sync;
@@ -48,6 +53,18 @@ pub(crate) struct Shared {
     pub(crate) failure: watch::Sender<Option<StoreFailure>>,
     /// Who hears of deaths.
     pub(crate) supervision: OnceLock<Recipient<Died>>,
+    /// Who knows when leases end.
+    pub(crate) lease_side: OnceLock<LeaseSide>,
+}
+
+impl Shared {
+    /// Tells Lease a fact. While there is none nobody needs it: the next one asks the store.
+    pub(crate) fn tell_lease(&self, message: LeasesChanged) {
+        let side = self.lease_side.get();
+        if let Some(lease) = side.and_then(LeaseSide::address) {
+            lease.do_send(message);
+        }
+    }
 }
 
 /// One worker: its table of actors, through which everyone finds them (P6), and its streams.
@@ -344,6 +361,13 @@ impl Handler<Died> for Supervision {
             }
             self.shared.failure.send_replace(Some(died.reason));
             ctx.stop();
+            return;
+        }
+        if died.role == Role::Lease {
+            log::error!("{reason}; it starts again, and every lease has its whole time once more");
+            if let Some(side) = self.shared.lease_side.get() {
+                side.start(&self.shared);
+            }
             return;
         }
         let Some(worker) = self.workers.get(died.worker) else {

@@ -22,5 +22,15 @@ pub mod etcdserverpb {
     tonic::include_proto!("etcdserverpb");
 }
 
+/// Locks.
+pub mod v3lockpb {
+    tonic::include_proto!("v3lockpb");
+}
+
+/// Elections.
+pub mod v3electionpb {
+    tonic::include_proto!("v3electionpb");
+}
+
 /// The descriptors of everything above, as an encoded `FileDescriptorSet`.
 pub const DESCRIPTORS: &[u8] = tonic::include_file_descriptor_set!("descriptors");

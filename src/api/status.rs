@@ -15,6 +15,8 @@ pub(crate) fn refusal(refusal: &Refusal) -> Status {
         Refusal::ValueProvided => (Code::InvalidArgument, "etcdserver: value is provided"),
         Refusal::LeaseProvided => (Code::InvalidArgument, "etcdserver: lease is provided"),
         Refusal::LeaseNotFound => (Code::NotFound, "etcdserver: requested lease not found"),
+        Refusal::LeaseExists => (Code::FailedPrecondition, "etcdserver: lease already exists"),
+        Refusal::LeaseTtlTooLarge { .. } => (Code::OutOfRange, "etcdserver: too large lease TTL"),
         Refusal::TooManyOperations { .. } => (
             Code::InvalidArgument,
             "etcdserver: too many operations in txn request",
@@ -63,6 +65,26 @@ pub(crate) fn backend(error: &BackendError) -> Status {
 /// The server is stopping; clients try elsewhere, and watches resume by revision.
 pub(crate) fn stopped() -> Status {
     Status::unavailable("etcdserver: server stopped")
+}
+
+/// A lock's lease has ended while its caller waited. etcd gives these four no code of their own.
+pub(crate) fn session_expired() -> Status {
+    Status::unknown("mutex: session is expired")
+}
+
+/// A call that only a leader may make.
+pub(crate) fn not_leader() -> Status {
+    Status::unknown("election: not leader")
+}
+
+/// An election without candidates.
+pub(crate) fn no_leader() -> Status {
+    Status::unknown("election: no leader")
+}
+
+/// A call that needs the proof of leadership.
+pub(crate) fn leader_missing() -> Status {
+    Status::unknown("\"leader\" field must be provided")
 }
 
 /// How a watch stream's end reads in its trailers. Clients resume after `Unavailable` and give up after anything else.

@@ -2,9 +2,13 @@
 //!
 //! It passes on, and decides nothing.
 
-use super::{Backend, BackendError, Identity, StoreStatus, WatchControl, WatchCreate};
+use super::{
+    Backend, BackendError, GrantedLease, Identity, LeaseTime, StoreStatus, WatchControl,
+    WatchCreate,
+};
 use crate::actors::{Engine, Outbox, OutboxReader, WatchStream};
-use crate::model::{RangeAnswer, RangeQuery, Revision, WatchId, Write, WriteAnswer};
+use crate::model::{LeaseId, RangeAnswer, RangeQuery, Revision, WatchId, Write, WriteAnswer};
+use bytes::Bytes;
 use std::sync::Arc;
 
 /// The raft term that headers carry: a store of one member elected itself once, before it was born.
@@ -59,6 +63,34 @@ impl Backend for LocalBackend {
 
     async fn compact(&self, revision: Revision, physical: bool) -> Result<Revision, BackendError> {
         self.engine.compact(revision, physical).await
+    }
+
+    async fn grant_lease(
+        &self,
+        id: LeaseId,
+        ttl_seconds: i64,
+    ) -> Result<GrantedLease, BackendError> {
+        self.engine.grant_lease(id, ttl_seconds).await
+    }
+
+    async fn revoke_lease(&self, id: LeaseId) -> Result<Revision, BackendError> {
+        self.engine.revoke_lease(id).await
+    }
+
+    async fn keep_leases_alive(&self, ids: Vec<LeaseId>) -> Result<Vec<i64>, BackendError> {
+        self.engine.keep_leases_alive(ids).await
+    }
+
+    async fn lease_time(&self, id: LeaseId) -> Result<Option<LeaseTime>, BackendError> {
+        self.engine.lease_time(id).await
+    }
+
+    async fn keys_of_lease(&self, id: LeaseId) -> Result<Vec<Bytes>, BackendError> {
+        Ok(self.engine.keys_of_lease(id))
+    }
+
+    async fn leases(&self) -> Result<Vec<LeaseId>, BackendError> {
+        self.engine.leases().await
     }
 
     fn open_stream(&self) -> Result<(Self::Control, OutboxReader), BackendError> {

@@ -2,7 +2,8 @@
 //!
 //! Nothing here knows a protocol; nothing in `api` knows which backend it has.
 
-use crate::model::{RangeAnswer, RangeQuery, Revision, WatchId, Write, WriteAnswer};
+use crate::model::{LeaseId, RangeAnswer, RangeQuery, Revision, WatchId, Write, WriteAnswer};
+use bytes::Bytes;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -12,8 +13,8 @@ pub use local::LocalBackend;
 
 pub use crate::actors::EngineError as BackendError;
 pub use crate::actors::{
-    Batch, Next, Outbox, OutboxLimits, OutboxReader, Room, StreamEnd, StreamItem, WatchCreate,
-    WatchRejection,
+    Batch, GrantedLease, LeaseTime, Next, Outbox, OutboxLimits, OutboxReader, Room, StreamEnd,
+    StreamItem, WatchCreate, WatchRejection,
 };
 
 /// Who answers: the numbers that every response header carries.
@@ -76,6 +77,34 @@ pub trait Backend: Clone + Send + Sync + 'static {
         revision: Revision,
         physical: bool,
     ) -> impl Future<Output = Result<Revision, BackendError>> + Send;
+    /// Grants a lease; with [`LeaseId::NONE`] the backend chooses its id. Returns when that is durable.
+    fn grant_lease(
+        &self,
+        id: LeaseId,
+        ttl_seconds: i64,
+    ) -> impl Future<Output = Result<GrantedLease, BackendError>> + Send;
+    /// Ends a lease and deletes its keys in one revision, which it returns when that is durable.
+    fn revoke_lease(
+        &self,
+        id: LeaseId,
+    ) -> impl Future<Output = Result<Revision, BackendError>> + Send;
+    /// Gives leases their whole time again; answers how many seconds that is for each, and 0 for one that is gone.
+    fn keep_leases_alive(
+        &self,
+        ids: Vec<LeaseId>,
+    ) -> impl Future<Output = Result<Vec<i64>, BackendError>> + Send;
+    /// How long a lease lives; nothing when there is none, or its time is over.
+    fn lease_time(
+        &self,
+        id: LeaseId,
+    ) -> impl Future<Output = Result<Option<LeaseTime>, BackendError>> + Send;
+    /// The keys of a lease.
+    fn keys_of_lease(
+        &self,
+        id: LeaseId,
+    ) -> impl Future<Output = Result<Vec<Bytes>, BackendError>> + Send;
+    /// All leases, those that end first in front.
+    fn leases(&self) -> impl Future<Output = Result<Vec<LeaseId>, BackendError>> + Send;
     /// Opens a watch stream on the calling worker thread.
     fn open_stream(&self) -> Result<(Self::Control, OutboxReader), BackendError>;
 }

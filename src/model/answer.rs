@@ -44,6 +44,8 @@ pub enum OpBody {
     },
     /// It ran a nested transaction.
     Txn(TxnAnswer),
+    /// It granted or revoked a lease.
+    Lease,
 }
 
 /// What a transaction did.

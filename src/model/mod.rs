@@ -24,5 +24,7 @@ pub use range_query::{RangeQuery, RevisionBounds, SortOrder, SortTarget};
 pub use refusal::Refusal;
 pub use revision::{LeaseId, Revision, WatchId};
 pub use watch_spec::{EventFilters, WatchClass, WatchSpec};
-pub use write::{Compare, CompareResult, CompareTarget, DeleteRange, Op, Put, Txn, Write};
-pub use write_check::WriteLimits;
+pub use write::{
+    Compare, CompareResult, CompareTarget, DeleteRange, LeaseGrant, Op, Put, Txn, Write,
+};
+pub use write_check::{LEASE_TTL_SECONDS_MAX, WriteLimits};

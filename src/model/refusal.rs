@@ -23,6 +23,17 @@ pub enum Refusal {
     /// `lease` names a lease that does not exist.
     #[error("lease not found")]
     LeaseNotFound,
+    /// The id of a lease that is to be granted is in use.
+    #[error("lease exists")]
+    LeaseExists,
+    /// A lease is to live longer than any may.
+    #[error("TTL has {ttl_seconds} seconds, and the limit is {max}")]
+    LeaseTtlTooLarge {
+        /// What was asked for, in seconds.
+        ttl_seconds: i64,
+        /// The limit, in seconds.
+        max: i64,
+    },
     /// More operations than a transaction may have.
     #[error("transaction has more than {max} operations")]
     TooManyOperations {

@@ -1,4 +1,4 @@
-//! What a client may ask the store to change: a put, a delete of a range, or a transaction of both.
+//! What a client may ask the store to change: a put, a delete of a range, a transaction of both, or a lease.
 //!
 //! These are requests as values. Their shape is checked in `write_check`, their effect is decided by the store.
 
@@ -98,6 +98,15 @@ pub struct Txn {
     pub failure: Vec<Op>,
 }
 
+/// A grant of a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseGrant {
+    /// Its id, which no other lease may have.
+    pub id: LeaseId,
+    /// How long it lives without being kept alive, in seconds.
+    pub ttl_seconds: i64,
+}
+
 /// Anything that may change the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write {
@@ -107,7 +116,14 @@ pub enum Write {
     Delete(DeleteRange),
     /// A transaction, read-only ones included.
     Txn(Txn),
+    /// A grant of a lease.
+    LeaseGrant(LeaseGrant),
+    /// The end of a lease, and with it of all keys that are attached to it.
+    LeaseRevoke(LeaseId),
 }
+
+/// What a lease counts as among the bytes of a request; as in etcd.
+const LEASE_BYTES: usize = 64;
 
 impl Write {
     /// Bytes of keys and values that the request carries.
@@ -116,6 +132,7 @@ impl Write {
             Self::Put(put) => put.key.len() + put.value.len(),
             Self::Delete(delete) => delete.range.start.len(),
             Self::Txn(txn) => txn.bytes(),
+            Self::LeaseGrant(_) | Self::LeaseRevoke(_) => LEASE_BYTES,
         }
     }
 }

@@ -2,9 +2,12 @@
 //!
 //! Nothing here looks at what is stored.
 
-use super::{KeyRange, LeaseId, Op, Put, RangeEnd, RangeQuery, Refusal, Txn, Write};
+use super::{KeyRange, LeaseGrant, LeaseId, Op, Put, RangeEnd, RangeQuery, Refusal, Txn, Write};
 use bytes::Bytes;
 use std::collections::BTreeMap;
+
+/// How long a lease may live without being kept alive, in seconds; etcd's limit.
+pub const LEASE_TTL_SECONDS_MAX: i64 = 9_000_000_000;
 
 /// The bounds of one write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,14 +34,22 @@ impl Write {
                 changes_of(&txn.failure)?;
                 Ok(())
             }
+            Self::LeaseGrant(LeaseGrant { ttl_seconds, .. }) => {
+                let (ttl_seconds, max) = (*ttl_seconds, LEASE_TTL_SECONDS_MAX);
+                if ttl_seconds > max {
+                    return Err(Refusal::LeaseTtlTooLarge { ttl_seconds, max });
+                }
+                Ok(())
+            }
+            Self::LeaseRevoke(_) => Ok(()),
         }
     }
 
-    /// True when it may put a key, in whichever branch.
+    /// True when it may add to the store: a put in whichever branch, or a lease.
     pub fn puts(&self) -> bool {
         match self {
-            Self::Put(_) => true,
-            Self::Delete(_) => false,
+            Self::Put(_) | Self::LeaseGrant(_) => true,
+            Self::Delete(_) | Self::LeaseRevoke(_) => false,
             Self::Txn(txn) => txn.puts(),
         }
     }

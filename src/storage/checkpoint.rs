@@ -120,6 +120,7 @@ fn write(core: &Core, dir: &Path, head: &CheckpointHead) -> Result<(), StorageEr
     let mut out = CheckpointWriter::new(buffered, head)?;
     write_keys(core, head.revision, &mut out)?;
     write_blocks(core, head.revision, &mut out)?;
+    write_attached(core, &mut out)?;
     let mut buffered = out.finish()?;
     buffered.flush().map_err(failed)?;
     buffered.get_ref().sync_all().map_err(failed)?;
@@ -190,6 +191,28 @@ fn write_blocks<W: Write>(
             return Ok(());
         }
         after = frame.last().map(|(place, _)| *place);
+    }
+}
+
+/// Attachments are written as they are now: what happened to a key after the checkpoint's revision is read again when the
+/// store opens, and says anew which lease it has.
+fn write_attached<W: Write>(
+    core: &Core,
+    out: &mut CheckpointWriter<W>,
+) -> Result<(), StorageError> {
+    let mut after: Option<Bytes> = None;
+    loop {
+        let frame: Vec<_> = {
+            let index = core.index();
+            let attached = index.leases.attached_after(after.as_ref());
+            let attached = attached.map(|(key, lease)| (key.clone(), lease));
+            attached.take(ENTRIES_PER_FRAME).collect()
+        };
+        out.attached(&frame)?;
+        if frame.len() < ENTRIES_PER_FRAME {
+            return Ok(());
+        }
+        after = frame.last().map(|(key, _)| key.clone());
     }
 }
 
@@ -295,6 +318,11 @@ fn decode(
             Frame::Blocks(blocks) => {
                 for (place, stat) in blocks {
                     index.blocks.insert(place, stat);
+                }
+            }
+            Frame::Attached(attached) => {
+                for (key, lease) in attached {
+                    index.leases.attach(&key, lease);
                 }
             }
             Frame::End => return Ok((head, index)),

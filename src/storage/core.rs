@@ -8,6 +8,8 @@ use super::database::Database;
 use super::group::Blocks;
 use super::history::HistoryCache;
 use super::key_index::{KeyIndex, Slots};
+use super::lease_table::LeaseTable;
+use super::overlay::LeaseChanges;
 use super::value_cache::ValueCache;
 use super::{StorageError, StorageLimits};
 use crate::model::Revision;
@@ -24,6 +26,8 @@ pub(crate) struct Index {
     pub keys: KeyIndex,
     /// Which blocks hold the changes.
     pub blocks: BlockTable,
+    /// Which leases there are, and which keys they have.
+    pub leases: LeaseTable,
 }
 
 /// How large the store is.
@@ -141,15 +145,32 @@ impl Core {
     /// Merges a durable group into the index, a bounded number of keys per hold of the lock (D6), and publishes its
     /// last revision in the last hold. What was merged before that, no reader asks for: all of it is newer than what
     /// is published.
-    pub(crate) fn merge(&self, keys: BTreeMap<Bytes, Slots>, blocks: Blocks, revision: Revision) {
+    pub(crate) fn merge(
+        &self,
+        keys: BTreeMap<Bytes, Slots>,
+        leases: LeaseChanges,
+        blocks: Blocks,
+        revision: Revision,
+    ) {
         let mut keys = keys.into_iter();
+        let mut attached = leases.attached.into_iter();
         let mut blocks = Some(blocks);
+        let keys_max = self.limits.keys_per_lock_max.max(1);
         while blocks.is_some() {
             self.change(|index| {
-                for (key, slots) in keys.by_ref().take(self.limits.keys_per_lock_max.max(1)) {
+                for (key, slots) in keys.by_ref().take(keys_max) {
                     index.keys.append(key, slots);
                 }
-                if keys.len() == 0 {
+                for (key, lease) in attached.by_ref().take(keys_max) {
+                    index.leases.attach(&key, lease);
+                }
+                if keys.len() == 0 && attached.len() == 0 {
+                    for (id, ttl_seconds) in &leases.granted {
+                        match ttl_seconds {
+                            Some(ttl_seconds) => index.leases.grant(*id, *ttl_seconds),
+                            None => index.leases.revoke(*id),
+                        }
+                    }
                     for (place, stat) in blocks.take().unwrap_or_default() {
                         index.blocks.insert(place, stat);
                     }

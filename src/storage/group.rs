@@ -4,10 +4,10 @@
 
 use super::StorageError;
 use super::block_table::BlockStat;
-use super::codec::{BlockBuilder, Place, block_key};
+use super::codec::{BlockBuilder, Place, block_key, encode_lease, lease_key};
 use super::core::Core;
 use super::database::Change;
-use super::overlay::Events;
+use super::overlay::{Events, LeaseChanges};
 use crate::fault::{self, Fault};
 use crate::model::Revision;
 
@@ -21,6 +21,10 @@ pub(crate) struct GroupWriter<'a> {
     /// The blocks of the batch that is being put together.
     batch: Vec<(Place, BlockBuilder)>,
     batch_bytes: usize,
+    /// What goes with the next batch beside its blocks.
+    beside: Vec<Change>,
+    /// What goes with the last batch.
+    at_the_end: Vec<Change>,
     written: Blocks,
 }
 
@@ -31,8 +35,29 @@ impl<'a> GroupWriter<'a> {
             core,
             batch: Vec::new(),
             batch_bytes: 0,
+            beside: Vec::new(),
+            at_the_end: Vec::new(),
             written: Vec::new(),
         }
+    }
+
+    /// Adds what the group does to leases. A lease is there before its first key, and goes after its last: a crash in between
+    /// leaves a lease without keys, which ends by itself, and never a key that has lost its lease.
+    pub(crate) fn add_leases(&mut self, leases: &LeaseChanges) -> Result<(), StorageError> {
+        for (id, ttl_seconds) in &leases.granted {
+            let key = lease_key(*id);
+            match ttl_seconds {
+                Some(ttl_seconds) => {
+                    let record = encode_lease(*ttl_seconds)?.into();
+                    self.beside.push(Change::Put(key, record));
+                }
+                None if fault::active(Fault::LeaseRemovedFirst) => {
+                    self.beside.push(Change::Remove(key));
+                }
+                None => self.at_the_end.push(Change::Remove(key)),
+            }
+        }
+        Ok(())
     }
 
     /// Adds a revision. Only one that is larger than a batch is ever spread over several (D3).
@@ -84,16 +109,18 @@ impl<'a> GroupWriter<'a> {
 
     /// Writes what is left; answers the blocks of the whole group, all of them durable.
     pub(crate) fn finish(mut self) -> Result<Blocks, StorageError> {
+        self.beside.append(&mut self.at_the_end);
         self.write_batch(true)?;
         Ok(self.written)
     }
 
     /// Writes the batch and waits until it is durable, so that no batch lies on the disk without those before it.
     fn write_batch(&mut self, complete: bool) -> Result<(), StorageError> {
-        if self.batch.is_empty() {
+        if self.batch.is_empty() && self.beside.is_empty() {
             return Ok(());
         }
-        let mut changes = Vec::with_capacity(self.batch.len());
+        let mut changes = std::mem::take(&mut self.beside);
+        changes.reserve(self.batch.len());
         for (place, block) in self.batch.drain(..) {
             let stat = add_block(&mut changes, place, block, complete, self.core)?;
             self.written.push((place, stat));

@@ -17,6 +17,7 @@ mod fetch;
 mod group;
 mod history;
 mod key_index;
+mod lease_table;
 mod limits;
 mod logged;
 mod mvcc;

@@ -7,8 +7,8 @@ use super::checkpoint::Checkpointer;
 use super::codec::Identity;
 use super::compaction::{CompactionStep, Compactor};
 use super::core::Core;
-use super::group::GroupWriter;
-use super::overlay::Overlay;
+use super::group::{Blocks, GroupWriter};
+use super::overlay::{LeaseChanges, Overlay};
 use super::readers::ReaderPool;
 use super::session::Session;
 use super::space::Space;
@@ -85,7 +85,9 @@ impl Writer {
                 } else {
                     session.overlay.running_revision()
                 };
-                self.overlay.close();
+                let core = &self.core;
+                self.overlay
+                    .close(|key| core.index().leases.lease_of(key).is_some());
                 Ok(OpAnswer { revision, body })
             }
             Err(ApplyError::Refused(refusal)) => {
@@ -104,21 +106,16 @@ impl Writer {
             return Ok(Vec::new());
         }
         if fault::active(Fault::PublishBeforeSync) {
-            let nothing = (BTreeMap::new(), Vec::new());
+            let (keys, blocks) = (BTreeMap::new(), Vec::new());
+            let revision = self.overlay.revision();
             self.core
-                .merge(nothing.0, nothing.1, self.overlay.revision());
+                .merge(keys, LeaseChanges::default(), blocks, revision);
         }
-        let mut group = GroupWriter::new(&self.core);
-        let written = self
-            .overlay
-            .commits()
-            .try_for_each(|(revision, events)| group.add(revision, events))
-            .and_then(|()| group.finish());
-        let blocks = match written {
+        let blocks = match self.write_group() {
             Ok(blocks) => blocks,
             Err(error) => return Err(self.fail(error)),
         };
-        let (commits, keys) = self.overlay.take();
+        let (commits, keys, leases) = self.overlay.take();
         // Before the revision is published, so that its first readers find the values in memory.
         let mut bytes = 0;
         for (event, sub) in commits
@@ -135,7 +132,7 @@ impl Writer {
             }
         }
         let revision = self.overlay.base();
-        self.core.merge(keys, blocks, revision);
+        self.core.merge(keys, leases, blocks, revision);
         self.space.written(bytes);
         self.core.measure();
         if self.compactor.is_idle() {
@@ -144,6 +141,16 @@ impl Writer {
         }
         let commit = |(revision, events)| Arc::new(Commit { revision, events });
         Ok(commits.into_iter().map(commit).collect())
+    }
+
+    /// Writes what is applied to the disk, and returns when it is durable.
+    fn write_group(&self) -> Result<Blocks, StorageError> {
+        let mut group = GroupWriter::new(&self.core);
+        group.add_leases(self.overlay.leases())?;
+        for (revision, events) in self.overlay.commits() {
+            group.add(revision, events)?;
+        }
+        group.finish()
     }
 
     /// Forgets everything that only revisions below `revision` need: at once for readers, durably, and step by step on
@@ -222,6 +229,14 @@ fn run(session: &mut Session<'_>, write: &Write) -> Result<OpBody, ApplyError> {
             let plan = txn::plan(session, txn)?;
             txn::check(session, txn, &plan)?;
             OpBody::Txn(txn::run(session, txn, &plan)?)
+        }
+        Write::LeaseGrant(grant) => {
+            session.grant(*grant)?;
+            OpBody::Lease
+        }
+        Write::LeaseRevoke(id) => {
+            session.revoke(*id)?;
+            OpBody::Lease
         }
     })
 }

@@ -4,7 +4,7 @@
 
 use super::key_index::{Slot, Slots};
 use crate::fault::{self, Fault};
-use crate::model::{Event, EventKind, KeyRange, KeyValue, Revision};
+use crate::model::{Event, EventKind, KeyRange, KeyValue, LeaseId, Revision};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -12,6 +12,22 @@ use std::sync::Arc;
 
 /// The events of one revision, in the order in which they were made.
 pub(crate) type Events = Vec<Arc<Event>>;
+
+/// A whole group: its revisions, its changes by key, and what it does to leases.
+pub(crate) type Taken = (
+    Vec<(Revision, Events)>,
+    BTreeMap<Bytes, Slots>,
+    LeaseChanges,
+);
+
+/// What a group does to leases, seen from its end.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LeaseChanges {
+    /// The leases that were granted, with how many seconds each lives, and those that were revoked.
+    pub granted: BTreeMap<LeaseId, Option<i64>>,
+    /// Which lease keys have now, [`LeaseId::NONE`] being none.
+    pub attached: BTreeMap<Bytes, LeaseId>,
+}
 
 /// The applied writes of one group.
 #[derive(Debug)]
@@ -23,6 +39,7 @@ pub(crate) struct Overlay {
     /// The events of the transaction that runs.
     open: Events,
     keys: BTreeMap<Bytes, Slots>,
+    leases: LeaseChanges,
 }
 
 impl Overlay {
@@ -33,12 +50,23 @@ impl Overlay {
             commits: Vec::new(),
             open: Vec::new(),
             keys: BTreeMap::new(),
+            leases: LeaseChanges::default(),
         }
     }
 
     /// True when nothing waits for a commit.
     pub(crate) fn is_empty(&self) -> bool {
-        self.commits.is_empty()
+        self.commits.is_empty() && self.leases.granted.is_empty()
+    }
+
+    /// What the applied writes do to leases.
+    pub(crate) fn leases(&self) -> &LeaseChanges {
+        &self.leases
+    }
+
+    /// Grants a lease that lives so many seconds, or revokes one. The transaction that runs is not taken back after this.
+    pub(crate) fn set_lease(&mut self, id: LeaseId, ttl_seconds: Option<i64>) {
+        self.leases.granted.insert(id, ttl_seconds);
     }
 
     /// The last revision that is durable.
@@ -83,8 +111,17 @@ impl Overlay {
         self.open.push(Arc::new(event));
     }
 
-    /// Ends the transaction that runs. One that changed nothing takes no revision.
-    pub(crate) fn close(&mut self) {
+    /// Ends the transaction that runs. One that changed nothing takes no revision. `has_lease` says whether a key has a lease
+    /// in the store below.
+    pub(crate) fn close(&mut self, has_lease: impl Fn(&[u8]) -> bool) {
+        for event in &self.open {
+            let (key, lease) = (&event.kv.key, event.kv.lease);
+            let detaches = has_lease(key) && !fault::active(Fault::DetachForgotten);
+            let matters = lease != LeaseId::NONE || detaches;
+            if matters || self.leases.attached.contains_key(key) {
+                self.leases.attached.insert(key.clone(), lease);
+            }
+        }
         if !self.open.is_empty() || fault::active(Fault::EmptyCommitTakesRevision) {
             self.commits.push(std::mem::take(&mut self.open));
         }
@@ -144,12 +181,13 @@ impl Overlay {
         (self.base.0 + 1..).map(Revision).zip(&self.commits)
     }
 
-    /// Takes everything out: the revisions, and the changes by key. The base moves up behind them.
-    pub(crate) fn take(&mut self) -> (Vec<(Revision, Events)>, BTreeMap<Bytes, Slots>) {
+    /// Takes everything out: the revisions, the changes by key, and what happened to leases. The base moves up behind them.
+    pub(crate) fn take(&mut self) -> Taken {
         let first = self.base.0 + 1;
         self.base = self.revision();
         let commits = std::mem::take(&mut self.commits);
         let numbered = (first..).map(Revision).zip(commits).collect();
-        (numbered, std::mem::take(&mut self.keys))
+        let leases = std::mem::take(&mut self.leases);
+        (numbered, std::mem::take(&mut self.keys), leases)
     }
 }

@@ -13,7 +13,8 @@ use super::selection::{Chosen, Selection};
 use super::{ReadError, StorageError};
 use crate::fault::{self, Fault};
 use crate::model::{
-    Commit, Event, EventKind, KeyRange, KeyValue, RangeAnswer, RangeQuery, Refusal, Revision,
+    Commit, Event, EventKind, KeyRange, KeyValue, LeaseId, RangeAnswer, RangeQuery, Refusal,
+    Revision,
 };
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -81,6 +82,38 @@ impl ReadView {
     /// How large the store is; cheap, and as of one of the last commits.
     pub fn sizes(&self) -> Sizes {
         self.core.sizes()
+    }
+
+    /// The leases there are, with how many seconds each lives.
+    pub fn leases(&self) -> Vec<(LeaseId, i64)> {
+        let mut leases: Vec<(LeaseId, i64)> = Vec::new();
+        loop {
+            let (known, last) = (leases.len(), leases.last().map(|(id, _)| *id));
+            let index = self.core.index();
+            let granted = index.leases.granted_after(last);
+            leases.extend(granted.take(self.core.limits.keys_per_lock_max.max(1)));
+            if leases.len() == known {
+                return leases;
+            }
+        }
+    }
+
+    /// The keys that are attached to a lease, in order.
+    pub fn keys_of_lease(&self, id: LeaseId) -> Vec<Bytes> {
+        let mut keys: Vec<Bytes> = Vec::new();
+        loop {
+            let known = keys.len();
+            let index = self.core.index();
+            let attached = index.leases.keys_after(id, keys.last());
+            let more: Vec<Bytes> = attached
+                .take(self.core.limits.keys_per_lock_max.max(1))
+                .cloned()
+                .collect();
+            keys.extend(more);
+            if keys.len() == known {
+                return keys;
+            }
+        }
     }
 
     /// Reads a range. The revision beside the answer is the store's own, for the header.

@@ -8,15 +8,15 @@ use super::block_table::BlockStat;
 use super::checkpoint::{self, ReadAhead};
 use super::codec::{
     Block, CheckpointHead, CompactionState, Identity, KEY_COMPACTION, KEY_IDENTITY, Place,
-    block_key, decode_compaction, decode_identity, decode_marks, encode_identity,
-    everything_bounds, marks_bounds, parse_marks_key,
+    block_key, decode_compaction, decode_identity, decode_lease, decode_marks, encode_identity,
+    everything_bounds, lease_bounds, marks_bounds, parse_lease_key, parse_marks_key,
 };
 use super::core::Index;
 use super::database::{Change, Database, Scan, Stored};
 use super::fetch::Blocks;
 use super::key_index::Slot;
 use crate::fault::{self, Fault};
-use crate::model::Revision;
+use crate::model::{LeaseId, Revision};
 use bytes::Bytes;
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
@@ -66,6 +66,7 @@ pub(crate) fn recover(
     let known = rebuild.last.map_or(Revision::default(), |last| last.main);
     rebuild.scan(db, Place::first_of(known.next()))?;
     rebuild.drop_unfinished(db)?;
+    rebuild.grant(db)?;
     Ok(Recovered {
         identity,
         compaction,
@@ -107,7 +108,7 @@ fn random() -> u64 {
 struct Unfinished {
     place: Place,
     stat: BlockStat,
-    slots: Vec<(Bytes, Slot)>,
+    slots: Vec<(Bytes, Slot, LeaseId)>,
 }
 
 /// An index being rebuilt from blocks in order.
@@ -185,9 +186,9 @@ impl Rebuild {
                 value_bytes: u32::try_from(record.value.len()).unwrap_or(u32::MAX),
             };
             if stat.complete && self.unfinished.is_empty() {
-                self.push(record.key, slot);
+                self.push(record.key, slot, record.lease);
             } else {
-                slots.push((Bytes::copy_from_slice(record.key), slot));
+                slots.push((Bytes::copy_from_slice(record.key), slot, record.lease));
             }
         }
         let place = block.place();
@@ -207,18 +208,33 @@ impl Rebuild {
 
     fn finish(&mut self, last: Revision) {
         for block in std::mem::take(&mut self.unfinished) {
-            for (key, slot) in &block.slots {
+            for (key, slot, lease) in &block.slots {
                 self.index.keys.push(key, *slot);
+                self.index.leases.attach(key, *lease);
             }
             self.index.blocks.insert(block.place, block.stat);
         }
         self.complete = self.complete.max(last);
     }
 
-    fn push(&mut self, key: &[u8], slot: Slot) {
+    fn push(&mut self, key: &[u8], slot: Slot, lease: LeaseId) {
         let known = self.index.keys.get(key).map(|(key, _)| key.clone());
         let key = known.unwrap_or_else(|| Bytes::copy_from_slice(key));
         self.index.keys.push(&key, slot);
+        self.index.leases.attach(&key, lease);
+    }
+
+    /// Reads which leases there are.
+    fn grant(&mut self, db: &dyn Database) -> Result<(), StorageError> {
+        let (from, until) = lease_bounds();
+        for record in db.scan(&from, &until) {
+            let (key, bytes) = record?;
+            let id = parse_lease_key(key.as_ref())?;
+            let ttl_seconds = decode_lease(id, bytes.as_ref())?;
+            self.index.leases.grant(id, ttl_seconds);
+        }
+        self.index.leases.detach_strays();
+        Ok(())
     }
 
     /// Records ascend, and above the floor none is missing.

@@ -11,11 +11,12 @@ use super::selection::Selection;
 use super::{ApplyError, StorageError};
 use crate::fault::{self, Fault};
 use crate::model::{
-    DeleteRange, Event, EventKind, KeyRange, KeyValue, LeaseId, Put, RangeAnswer, RangeQuery,
-    Refusal, Revision,
+    DeleteRange, Event, EventKind, KeyRange, KeyValue, LeaseGrant, LeaseId, Put, RangeAnswer,
+    RangeQuery, Refusal, Revision,
 };
 use bytes::Bytes;
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A transaction that runs.
@@ -119,8 +120,7 @@ impl Session<'_> {
 
     /// Refuses a put that names a lease, or that keeps what a missing key does not have.
     pub(crate) fn check_put(&self, put: &Put) -> Result<(), Refusal> {
-        // No lease can exist yet.
-        if put.lease != LeaseId::NONE {
+        if put.lease != LeaseId::NONE && !self.is_granted(put.lease) {
             return Err(Refusal::LeaseNotFound);
         }
         let keeps = put.ignore_value || put.ignore_lease;
@@ -212,6 +212,48 @@ impl Session<'_> {
         }
         let prevs = if delete.prev_kv { prevs } else { Vec::new() };
         Ok((deleted, prevs))
+    }
+
+    fn is_granted(&self, id: LeaseId) -> bool {
+        match self.overlay.leases().granted.get(&id) {
+            Some(ttl_seconds) => ttl_seconds.is_some(),
+            None => self.core.index().leases.ttl_seconds(id).is_some(),
+        }
+    }
+
+    /// Grants a lease.
+    pub(crate) fn grant(&mut self, grant: LeaseGrant) -> Result<(), Refusal> {
+        if self.is_granted(grant.id) {
+            return Err(Refusal::LeaseExists);
+        }
+        self.overlay.set_lease(grant.id, Some(grant.ttl_seconds));
+        Ok(())
+    }
+
+    /// Ends a lease, and deletes all its keys in order.
+    pub(crate) fn revoke(&mut self, id: LeaseId) -> Result<(), ApplyError> {
+        if !self.is_granted(id) {
+            return Err(Refusal::LeaseNotFound.into());
+        }
+        let above = &self.overlay.leases().attached;
+        let mut keys: BTreeSet<Bytes> = {
+            let index = self.core.index();
+            let below = index.leases.keys_after(id, None);
+            below
+                .filter(|key| !above.contains_key(*key))
+                .cloned()
+                .collect()
+        };
+        let attached = above.iter().filter(|(_, lease)| **lease == id);
+        keys.extend(attached.map(|(key, _)| key.clone()));
+        for key in keys {
+            self.delete(&DeleteRange {
+                range: KeyRange::single(key),
+                prev_kv: false,
+            })?;
+        }
+        self.overlay.set_lease(id, None);
+        Ok(())
     }
 
     /// Refuses a read at a revision that a transaction cannot read; a negative one is older than anything.

@@ -16,6 +16,7 @@ mod clients;
 mod crash;
 mod durability;
 mod etcdctl;
+mod leases;
 mod limits;
 mod probes;
 mod recorded;

@@ -1,6 +1,7 @@
 //! Every actor is killed once on purpose, and the table of `supervision.rs` holds: rule P6.
 
 use super::support::*;
+use crate::actors::lease::Lease;
 use crate::actors::store::Store;
 use crate::actors::sync::Sync;
 use crate::actors::victim_retry::VictimRetry;
@@ -29,7 +30,7 @@ macro_rules! dies_of_poison {
     )*};
 }
 
-dies_of_poison!(Store, WatcherGroup, Sync, VictimRetry, Watcher);
+dies_of_poison!(Store, WatcherGroup, Sync, VictimRetry, Watcher, Lease);
 
 /// What the clients of a worker see when one of the three actors of its watch side dies.
 async fn the_watch_side_starts_again(kill: impl FnOnce(&TestEngine)) {

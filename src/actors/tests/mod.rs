@@ -5,6 +5,7 @@ mod commits;
 mod deaths;
 mod known_bugs;
 mod late;
+mod leases;
 mod progress;
 mod races;
 mod simulation;

@@ -180,6 +180,8 @@ fn op_response(answer: OpAnswer) -> ResponseOp {
             prev_kvs: prevs.into_iter().map(key_value).collect(),
         }),
         OpBody::Txn(txn) => PbOpAnswer::ResponseTxn(txn_body(inner, txn)),
+        // No operation of a transaction touches a lease.
+        OpBody::Lease => return ResponseOp { response: None },
     };
     ResponseOp {
         response: Some(response),

@@ -5,20 +5,27 @@
 //! outlives its connection.
 
 mod cluster;
+mod election;
 mod encode;
 mod frame_limit;
 mod kv;
+mod lease;
+mod lock;
 mod maintenance;
 mod range_call;
 mod range_stream;
 mod read_ahead;
+mod waiting_line;
 mod watch;
 mod watch_body;
 
 use crate::api::pb::DESCRIPTORS;
 use crate::api::pb::etcdserverpb::cluster_server::ClusterServer;
 use crate::api::pb::etcdserverpb::kv_server::KvServer;
+use crate::api::pb::etcdserverpb::lease_server::LeaseServer;
 use crate::api::pb::etcdserverpb::maintenance_server::MaintenanceServer;
+use crate::api::pb::v3electionpb::election_server::ElectionServer;
+use crate::api::pb::v3lockpb::lock_server::LockServer;
 use crate::api::status;
 use crate::api::stop::StopSignal;
 use crate::backend::Backend;
@@ -48,12 +55,7 @@ const CLIENT_API_VERSION: &str = "client-api-version";
 /// What the content type of every gRPC call begins with.
 const GRPC: &str = "application/grpc";
 /// Services that the protocol has and this server does not serve, so that they can be named to who calls them.
-const SERVICES_NOT_SERVED: [(&str, &str); 4] = [
-    ("/etcdserverpb.Lease/", "Lease"),
-    ("/etcdserverpb.Auth/", "Auth"),
-    ("/v3lockpb.Lock/", "Lock"),
-    ("/v3electionpb.Election/", "Election"),
-];
+const SERVICES_NOT_SERVED: [(&str, &str); 1] = [("/etcdserverpb.Auth/", "Auth")];
 /// What a message may have beyond `request_bytes_max` before it is refused unread, in bytes; as in etcd.
 const FRAME_OVERHEAD_BYTES: usize = 512 << 10;
 
@@ -125,11 +127,17 @@ impl<B: Backend> Edge<B> {
         let frame_bytes = limits.frame_bytes();
         let kv = kv::KvService::new(backend.clone(), limits.request_bytes_max);
         let cluster = cluster::ClusterService::new(backend.clone(), member);
+        let lease = lease::LeaseService::new(backend.clone(), stop.clone());
+        let lock = lock::LockService::new(backend.clone());
+        let election = election::ElectionService::new(backend.clone(), stop.clone());
         let maintenance = maintenance::MaintenanceService::new(backend.clone());
         let health = HealthService::from_health_reporter(health.clone());
         let mut routes = Routes::builder();
         routes
             .add_service(ClusterServer::new(cluster).max_decoding_message_size(frame_bytes))
+            .add_service(LeaseServer::new(lease).max_decoding_message_size(frame_bytes))
+            .add_service(LockServer::new(lock).max_decoding_message_size(frame_bytes))
+            .add_service(ElectionServer::new(election).max_decoding_message_size(frame_bytes))
             .add_service(MaintenanceServer::new(maintenance).max_decoding_message_size(frame_bytes))
             .add_service(HealthServer::new(health).max_decoding_message_size(frame_bytes));
         add_reflection(&mut routes);

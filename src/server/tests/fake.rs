@@ -3,12 +3,12 @@
 //! It never waits, and refuses what it is told to refuse.
 
 use crate::backend::{
-    Backend, BackendError, Identity, Outbox, OutboxLimits, OutboxReader, StoreStatus, StreamItem,
-    WatchControl, WatchCreate,
+    Backend, BackendError, GrantedLease, Identity, LeaseTime, Outbox, OutboxLimits, OutboxReader,
+    StoreStatus, StreamItem, WatchControl, WatchCreate,
 };
 use crate::model::{
-    DeleteRange, KeyRange, KeyValue, Op, OpAnswer, OpBody, Put, RangeAnswer, RangeQuery, Refusal,
-    Revision, TxnAnswer, WatchId, Write, WriteAnswer,
+    DeleteRange, KeyRange, KeyValue, LeaseId, Op, OpAnswer, OpBody, Put, RangeAnswer, RangeQuery,
+    Refusal, Revision, TxnAnswer, WatchId, Write, WriteAnswer,
 };
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -193,8 +193,33 @@ impl Backend for Fake {
                     .map(|op| state.op(op, revision))
                     .collect(),
             }),
+            Write::LeaseGrant(_) | Write::LeaseRevoke(_) => OpBody::Lease,
         };
         Ok(WriteAnswer { revision, body })
+    }
+
+    async fn grant_lease(&self, _id: LeaseId, _ttl: i64) -> Result<GrantedLease, BackendError> {
+        Err(BackendError::Stopped)
+    }
+
+    async fn revoke_lease(&self, _id: LeaseId) -> Result<Revision, BackendError> {
+        Err(BackendError::Stopped)
+    }
+
+    async fn keep_leases_alive(&self, ids: Vec<LeaseId>) -> Result<Vec<i64>, BackendError> {
+        Ok(ids.into_iter().map(|id| id.0 * 2).collect())
+    }
+
+    async fn lease_time(&self, _id: LeaseId) -> Result<Option<LeaseTime>, BackendError> {
+        Ok(None)
+    }
+
+    async fn keys_of_lease(&self, _id: LeaseId) -> Result<Vec<Bytes>, BackendError> {
+        Ok(Vec::new())
+    }
+
+    async fn leases(&self) -> Result<Vec<LeaseId>, BackendError> {
+        Ok(Vec::new())
     }
 
     async fn compact(&self, _at: Revision, _physical: bool) -> Result<Revision, BackendError> {

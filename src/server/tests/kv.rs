@@ -9,6 +9,7 @@ use crate::backend::BackendError;
 use crate::model::{Refusal, Revision};
 use crate::server::ServerLimits;
 use bytes::Bytes;
+use futures_util::StreamExt;
 use pb::cluster_client::ClusterClient;
 use pb::lease_client::LeaseClient;
 use pb::maintenance_client::MaintenanceClient;
@@ -316,9 +317,41 @@ fn the_server_tells_who_and_how_it_is() {
         assert!(alarms.into_inner().alarms.is_empty());
         let hash = maintenance.hash_kv(pb::HashKvRequest::default()).await;
         assert_eq!(hash.unwrap_err().code(), Code::Unimplemented);
-        let mut lease = LeaseClient::new(channel);
-        let grant = lease.lease_grant(pb::LeaseGrantRequest::default()).await;
-        assert_eq!(grant.unwrap_err().code(), Code::Unimplemented);
+    });
+}
+
+#[test]
+fn keep_alives_are_answered_in_order_and_end_with_their_client() {
+    run(async {
+        let server = serve(&Fake::new(), ServerLimits::default());
+        let mut lease = LeaseClient::new(channel(&server).await);
+        let ids = (1..1000).map(|id| pb::LeaseKeepAliveRequest { id });
+        let answers = lease.lease_keep_alive(tokio_stream::iter(ids)).await;
+        let mut answers = answers.unwrap().into_inner();
+        for id in 1..1000 {
+            let answer = answers.message().await.unwrap().unwrap();
+            assert_eq!((answer.id, answer.ttl), (id, 2 * id));
+            check_header(answer.header, 1);
+        }
+        assert_eq!(answers.message().await.unwrap(), None);
+        server.shutdown().await;
+    });
+}
+
+#[test]
+fn keep_alive_streams_end_when_the_server_stops() {
+    run(async {
+        let server = serve(&Fake::new(), ServerLimits::default());
+        let mut lease = LeaseClient::new(channel(&server).await);
+        let first = tokio_stream::once(pb::LeaseKeepAliveRequest { id: 4 });
+        let silent = first.chain(tokio_stream::pending());
+        let answers = lease.lease_keep_alive(silent).await;
+        let mut answers = answers.unwrap().into_inner();
+        assert_eq!(answers.message().await.unwrap().unwrap().ttl, 8);
+        server.shutdown().await;
+        let end = answers.message().await.unwrap_err();
+        assert_eq!(end.code(), Code::Unavailable);
+        assert_eq!(end.message(), "etcdserver: server stopped");
     });
 }
 

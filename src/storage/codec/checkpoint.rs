@@ -7,14 +7,14 @@ use super::super::StorageError;
 use super::super::block_table::BlockStat;
 use super::super::key_index::Slot;
 use super::{Identity, Place, read_u32, to_u32};
-use crate::model::Revision;
+use crate::model::{LeaseId, Revision};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
 
 /// First bytes of the file; the last is the version.
-const MAGIC: &[u8; 8] = b"vigilix\x01";
+const MAGIC: &[u8; 8] = b"vigilix\x02";
 /// Kind, length and CRC-32 of a frame.
 const FRAME_HEAD_BYTES: usize = 9;
 /// No frame is larger, in bytes: a damaged length must not ask for all memory.
@@ -37,6 +37,7 @@ pub(crate) struct CheckpointHead {
 struct Totals {
     keys: u64,
     blocks: u64,
+    attached: u64,
 }
 
 /// One frame.
@@ -46,6 +47,8 @@ pub(crate) enum Frame {
     Keys(Vec<(Bytes, Vec<Slot>)>),
     /// Blocks in order.
     Blocks(Vec<(Place, BlockStat)>),
+    /// Keys in order with the leases they are attached to.
+    Attached(Vec<(Bytes, LeaseId)>),
     /// There is no more, and nothing is missing.
     End,
 }
@@ -79,6 +82,12 @@ impl<W: Write> CheckpointWriter<W> {
     pub(crate) fn blocks(&mut self, blocks: &[(Place, BlockStat)]) -> Result<(), StorageError> {
         self.totals.blocks += blocks.len() as u64;
         self.frame(b'b', blocks)
+    }
+
+    /// Adds keys that are attached to leases behind those before.
+    pub(crate) fn attached(&mut self, attached: &[(Bytes, LeaseId)]) -> Result<(), StorageError> {
+        self.totals.attached += attached.len() as u64;
+        self.frame(b'l', attached)
     }
 
     /// Ends the file.
@@ -136,6 +145,11 @@ impl<R: Read> CheckpointReader<R> {
                 let blocks: Vec<(Place, BlockStat)> = parse(&body)?;
                 self.totals.blocks += blocks.len() as u64;
                 Ok(Frame::Blocks(blocks))
+            }
+            b'l' => {
+                let attached: Vec<(Bytes, LeaseId)> = parse(&body)?;
+                self.totals.attached += attached.len() as u64;
+                Ok(Frame::Attached(attached))
             }
             b'e' if parse::<Totals>(&body)? == self.totals => Ok(Frame::End),
             _ => Err(damaged("a frame is missing or unknown")),

@@ -1,10 +1,10 @@
-//! The small records: who the store is, and how far its compaction has come.
+//! The small records: who the store is, how far its compaction has come, and its leases.
 //!
 //! Each is a version byte, a CRC-32 and bincode, in one envelope that never grows a second shape.
 
 use super::super::StorageError;
 use super::read_u32;
-use crate::model::Revision;
+use crate::model::{LeaseId, Revision};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +60,23 @@ pub(crate) fn encode_compaction(state: &CompactionState) -> Result<Vec<u8>, Stor
 /// Reads the record of a compaction's state.
 pub(crate) fn decode_compaction(bytes: &[u8]) -> Result<CompactionState, StorageError> {
     unseal("compaction state", "meta record compaction", bytes)
+}
+
+/// A lease: how long it lives without being kept alive, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct LeaseRecord {
+    ttl_seconds: i64,
+}
+
+/// The record of a lease that lives so many seconds.
+pub(crate) fn encode_lease(ttl_seconds: i64) -> Result<Vec<u8>, StorageError> {
+    seal(&LeaseRecord { ttl_seconds })
+}
+
+/// Reads how many seconds a lease lives.
+pub(crate) fn decode_lease(id: LeaseId, bytes: &[u8]) -> Result<i64, StorageError> {
+    let record: LeaseRecord = unseal("lease", &format!("lease {:x}", id.0), bytes)?;
+    Ok(record.ttl_seconds)
 }
 
 /// Wraps a value in the envelope.

@@ -18,11 +18,11 @@ pub(crate) use log::{
     decode_last_block, decode_settled, encode_last_block, encode_settled, log_record,
 };
 pub(crate) use marks::{decode_marks, encode_marks};
-pub(crate) use meta::{CompactionState, decode_compaction, decode_identity};
-pub(crate) use meta::{encode_compaction, encode_identity};
+pub(crate) use meta::{CompactionState, decode_compaction, decode_identity, decode_lease};
+pub(crate) use meta::{encode_compaction, encode_identity, encode_lease};
 
 use super::StorageError;
-use crate::model::Revision;
+use crate::model::{LeaseId, Revision};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,8 @@ use serde::{Deserialize, Serialize};
 const TAG_BLOCK: u8 = b'r';
 /// First byte of the key of the dead marks of a block.
 const TAG_MARKS: u8 = b'd';
+/// First byte of the key of a lease.
+const TAG_LEASE: u8 = b'l';
 /// Tag, main and sub revision.
 const ID_BYTES: usize = 13;
 
@@ -77,6 +79,27 @@ pub(crate) fn block_key(place: Place, piece: u16) -> Bytes {
 /// The key of the dead marks of a block.
 pub(crate) fn marks_key(place: Place) -> Bytes {
     tagged(TAG_MARKS, place).into()
+}
+
+/// The key of a lease.
+pub(crate) fn lease_key(id: LeaseId) -> Bytes {
+    let mut key = vec![TAG_LEASE];
+    key.extend_from_slice(&id.0.to_be_bytes());
+    key.into()
+}
+
+/// Reads the key of a lease.
+pub(crate) fn parse_lease_key(key: &[u8]) -> Result<LeaseId, StorageError> {
+    let id = key.strip_prefix(&[TAG_LEASE]);
+    match id.and_then(|id| id.try_into().ok()) {
+        Some(id) => Ok(LeaseId(i64::from_be_bytes(id))),
+        None => Err(bad_key("lease", key)),
+    }
+}
+
+/// The bounds that hold every lease.
+pub(crate) fn lease_bounds() -> (Vec<u8>, Vec<u8>) {
+    (vec![TAG_LEASE], vec![TAG_LEASE + 1])
 }
 
 /// The bounds that hold every piece of the blocks from `from` on, up to but without `until`.

@@ -203,6 +203,8 @@ fn checkpoint_comes_back_as_it_was_written_and_only_whole() {
     writer
         .blocks(&[(place_of(0), super::super::block_table::BlockStat::default())])
         .unwrap();
+    let attached = vec![(Bytes::from_static(b"a"), LeaseId(-9))];
+    writer.attached(&attached).unwrap();
     let file = writer.finish().unwrap();
 
     let whole = |file: &[u8]| -> Result<usize, StorageError> {
@@ -213,12 +215,13 @@ fn checkpoint_comes_back_as_it_was_written_and_only_whole() {
             match reader.next()? {
                 Frame::Keys(found) => assert_eq!(found, keys),
                 Frame::Blocks(found) => assert_eq!(found[0].0, place_of(0)),
+                Frame::Attached(found) => assert_eq!(found, attached),
                 Frame::End => return Ok(frames),
             }
             frames += 1;
         }
     };
-    assert_eq!(whole(&file).unwrap(), 2);
+    assert_eq!(whole(&file).unwrap(), 3);
     for len in 0..file.len() {
         whole(&file[..len]).unwrap_err();
     }

@@ -14,6 +14,7 @@ mod compaction;
 mod disk;
 mod known_bugs;
 mod late;
+mod leases;
 mod log;
 mod open;
 mod random;

@@ -27,6 +27,7 @@ fn store_on(limits: EngineLimits, disk: testing::Store) -> Addr<Store> {
         watches: AtomicUsize::new(0),
         failure: watch::Sender::new(None),
         supervision: OnceLock::new(),
+        lease_side: OnceLock::new(),
     };
     Store::new(disk.writer, Arc::new(shared), Vec::new()).start()
 }

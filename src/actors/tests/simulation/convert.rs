@@ -166,6 +166,7 @@ fn answer(body: model::OpBody) -> Answer {
             succeeded: txn.succeeded,
             responses: txn.responses.into_iter().map(op_answer).collect(),
         },
+        model::OpBody::Lease => panic!("nobody asked for a lease"),
     }
 }
 
