@@ -71,6 +71,13 @@ impl<'k> Run<'k> {
                 }
             }
             Request::Compact { .. } => Answer::Compact,
+            Request::LeaseEnd { lease } => {
+                for key in self.keys.of_lease(*lease, self.revision) {
+                    let gone = self.keys.delete(self.revision, &single(key));
+                    self.events.extend(gone);
+                }
+                Answer::LeaseEnd
+            }
         }
     }
 
@@ -108,6 +115,8 @@ pub(crate) fn read(keys: &Keys, request: &Request, at: i64) -> Answer {
     if *keys_only {
         for kv in &mut kvs {
             kv.value.clear();
+            // It comes from an index that does not know it.
+            kv.lease = 0;
         }
     }
     let more = i64::try_from(shown).is_ok_and(|shown| shown < count);
@@ -155,7 +164,7 @@ fn relates(order: Ordering, relation: Relation) -> bool {
 /// True when the request could change something.
 pub(crate) fn writes(request: &Request) -> bool {
     match request {
-        Request::Put { .. } | Request::Delete { .. } => true,
+        Request::Put { .. } | Request::Delete { .. } | Request::LeaseEnd { .. } => true,
         Request::Txn {
             success, failure, ..
         } => success.iter().chain(failure).any(writes),
@@ -169,7 +178,7 @@ pub(crate) fn changed(answer: &Answer) -> bool {
         Answer::Put { .. } => true,
         Answer::Delete { deleted, .. } => *deleted > 0,
         Answer::Txn { responses, .. } => responses.iter().any(|it| changed(&it.answer)),
-        Answer::Range { .. } | Answer::Compact => false,
+        Answer::Range { .. } | Answer::Compact | Answer::LeaseEnd => false,
     }
 }
 

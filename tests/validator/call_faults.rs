@@ -3,7 +3,7 @@
 use super::script::{Script, delete, done, from, kv, of_put, of_range, put, read};
 use super::validator::answers::single;
 use super::validator::record::{
-    Answer, Compare, Line, OpAnswer, Outcome, Relation, Request, Server, Target,
+    Answer, Compare, Kv, Line, OpAnswer, Outcome, Relation, Request, Server, Target,
 };
 use super::validator::verdict::Property;
 
@@ -54,6 +54,38 @@ fn reads_of_now_and_of_the_past_pass() {
     let mut script = script.compacted(3);
     script.call(read(2), Outcome::Compacted);
     script.passes();
+}
+
+/// Revisions 2 and 3 put a and b with a lease, and then both are gone, or only one of them.
+fn leased(both_are_gone: bool) -> Script {
+    let mut script = Script::new(Server::Vigil);
+    script.begin(Request::LeaseEnd { lease: 9 });
+    for (key, revision) in [("a", 2), ("b", 3)] {
+        let put = Request::Put {
+            key: key.into(),
+            value: "v".into(),
+            lease: 9,
+            prev_kv: false,
+        };
+        script.call(put, done(revision, of_put()));
+    }
+    script.call(put("c", "stays"), done(4, of_put()));
+    let mut left = vec![kv("c", "stays", (4, 4, 1))];
+    if !both_are_gone {
+        let b = Kv {
+            lease: 9,
+            ..kv("b", "v", (3, 3, 1))
+        };
+        left.insert(0, b);
+    }
+    script.call(read(0), done(5, of_range(left)));
+    script
+}
+
+#[test]
+fn a_lease_ends_by_itself_and_takes_all_its_keys() {
+    leased(true).passes();
+    leased(false).breaks(Property::Sequential, "answered");
 }
 
 #[test]

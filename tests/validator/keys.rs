@@ -27,6 +27,14 @@ impl Keys {
             .collect()
     }
 
+    /// The keys that have a lease at a revision, in order.
+    pub(crate) fn of_lease(&self, lease: i64, revision: i64) -> Vec<Bytes> {
+        let all = self.versions.values();
+        let live = all.filter_map(|versions| live(versions, revision));
+        let own = live.filter(|kv| kv.lease == lease);
+        own.map(|kv| kv.key.clone()).collect()
+    }
+
     /// One key at a revision.
     fn get(&self, key: &Bytes, revision: i64) -> Option<Kv> {
         live(self.versions.get(key)?, revision).cloned()

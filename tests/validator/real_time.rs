@@ -77,6 +77,11 @@ fn newest_of_calls(lines: &[Line], calls: &Calls<'_>) -> BTreeMap<usize, i64> {
                 of_part = of_part.min(revision - i64::from(made));
             }
             Line::Restart | Line::Quiet => behind = behind.min(of_part),
+            // It happens when its time has come, whoever asked for something else before.
+            Line::Call {
+                request: Request::LeaseEnd { .. },
+                ..
+            } => {}
             Line::Call { .. } => {
                 newest.insert(at, behind);
             }

@@ -62,7 +62,7 @@ pub(crate) enum Line {
     Trouble,
     /// The server was started again on the same data; every stream is over.
     Restart,
-    /// The clients wait for no answer and have read until the server had nothing more to say.
+    /// The clients wait for no answer and have read until the server had nothing more to say, and every lease is over.
     Quiet,
 }
 
@@ -140,6 +140,9 @@ pub(crate) enum Request {
     },
     /// A compaction.
     Compact { revision: i64 },
+    /// The end of a lease, and of all its keys in one revision. The server makes it by itself some time after this line, across
+    /// restarts too; nobody is answered.
+    LeaseEnd { lease: i64 },
 }
 
 /// A condition of a transaction.
@@ -209,6 +212,7 @@ pub(crate) enum Answer {
         responses: Vec<OpAnswer>,
     },
     Compact,
+    LeaseEnd,
 }
 
 /// The answer to one operation of a transaction.

@@ -202,7 +202,10 @@ impl<'a> Replay<'a> {
         let wanted = match call.request {
             Request::Compact { .. } => return None,
             Request::Range { .. } => read(&self.keys, call.request, revision),
-            Request::Put { .. } | Request::Delete { .. } | Request::Txn { .. } => {
+            Request::Put { .. }
+            | Request::Delete { .. }
+            | Request::Txn { .. }
+            | Request::LeaseEnd { .. } => {
                 let mut run = Run::at(&mut self.keys, revision + 1);
                 let wanted = run.request(call.request);
                 if !run.events.is_empty() {

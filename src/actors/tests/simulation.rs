@@ -6,6 +6,7 @@
 mod clients;
 mod convert;
 mod engine;
+mod leases;
 mod reached;
 mod recorder;
 mod requests;
@@ -57,6 +58,7 @@ impl Simulation {
                 let states = self.machine.engine.inspect().await;
                 recorder.digest(format!("{states:?}"));
                 self.look_at_bounds(&states);
+                self.look_at_leases();
             }
         }
     }
@@ -87,6 +89,7 @@ impl Simulation {
             actor.go_on();
         }
         self.read_everything().await;
+        self.look_at_leases();
         self.look_for_stragglers().await;
         self.recorder.note(Line::Quiet);
         self.weather = before;
@@ -143,7 +146,7 @@ impl Simulation {
                     quiet = 0;
                 }
             }
-            if held_reads() > 0 {
+            if held_reads() > 0 || !self.leases_are_over().await {
                 quiet = 0;
             }
             self.bury();

@@ -162,7 +162,7 @@ pub(crate) fn to_op(request: &Request) -> Op {
             success: success.iter().map(to_request_op).collect(),
             failure: failure.iter().map(to_request_op).collect(),
         }),
-        Request::Compact { .. } => panic!("a compaction is no operation"),
+        Request::Compact { .. } | Request::LeaseEnd { .. } => panic!("no operation"),
     }
 }
 

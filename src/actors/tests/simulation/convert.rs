@@ -8,7 +8,9 @@ use super::validator::record::{
 use crate::actors::outbox::StreamItem;
 use crate::actors::{EngineError, WatchCreate};
 use crate::model;
-use crate::model::{EventFilters, EventKind, KeyRange, RangeAnswer, Refusal, Revision, WatchId};
+use crate::model::{
+    EventFilters, EventKind, KeyRange, LeaseId, RangeAnswer, Refusal, Revision, WatchId,
+};
 use crate::watch::Batch;
 
 pub(super) fn kv(kv: &model::KeyValue) -> Kv {
@@ -79,10 +81,11 @@ fn op(request: &Request) -> Option<model::Op> {
             key,
             value,
             prev_kv,
-            ..
+            lease,
         } => model::Op::Put(model::Put {
             key: key.clone(),
             value: value.clone(),
+            lease: LeaseId(*lease),
             prev_kv: *prev_kv,
             ..model::Put::default()
         }),
@@ -100,7 +103,7 @@ fn op(request: &Request) -> Option<model::Op> {
             success: success.iter().filter_map(op).collect(),
             failure: failure.iter().filter_map(op).collect(),
         }),
-        Request::Compact { .. } => return None,
+        Request::Compact { .. } | Request::LeaseEnd { .. } => return None,
     })
 }
 

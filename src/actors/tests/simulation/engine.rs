@@ -87,7 +87,8 @@ impl Machine {
     pub(super) fn kill_one(&self, chance: &mut Chance) {
         let worker = self.engine.worker_for_test(0).expect("a worker");
         if let Some(side) = worker.watch_side() {
-            match chance.below(3) {
+            match chance.below(4) {
+                3 => self.engine.lease_for_test().do_send(Poison),
                 0 => side.group.do_send(Poison),
                 1 => side.sync.do_send(Poison),
                 _ => side.victim_retry.do_send(Poison),

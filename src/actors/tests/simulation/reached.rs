@@ -47,6 +47,10 @@ reached! {
     Cancelled,
     /// A transaction in a transaction was carried out.
     NestedTxn,
+    /// A lease was kept alive.
+    LeaseKeptAlive,
+    /// A lease ended by itself.
+    LeaseExpired,
     /// The engine was stopped and started again.
     Restart,
     /// The power failed.
@@ -125,6 +129,7 @@ impl Counts {
     fn add_answer(&mut self, answer: &Answer) {
         match answer {
             Answer::Compact => self.add(Reached::Compaction, 1),
+            Answer::LeaseEnd => {}
             Answer::Txn { responses, .. } => {
                 let is_txn = |answer: &Answer| matches!(answer, Answer::Txn { .. });
                 let nested = responses.iter().any(|it| is_txn(&it.answer));

@@ -26,7 +26,7 @@ impl Simulation {
         Request::Put {
             key: key.into(),
             value: format!("v{}{}", self.written, ".".repeat(long)).into(),
-            lease: 0,
+            lease: self.lease_of_put(),
             prev_kv: self.chance.once_in(4),
         }
     }

@@ -4,12 +4,16 @@
 
 use super::clients::{ActorClient, Manners, StreamClient};
 use super::engine::Machine;
+use super::leases::HeldLease;
 use super::reached::Reached;
 use super::recorder::Recorder;
 use super::validator::record::{Create, Line};
 use super::world::{Chance, PROGRESS, Place, Weather};
 use crate::actors::tests::support::{pass, settle};
+use crate::model::LeaseId;
 use crate::storage::testing::{HeldAnswer, answer_held, held_reads};
+use std::cell::Cell;
+use std::rc::Rc;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Instant, sleep_until};
 
@@ -32,6 +36,11 @@ pub(super) struct Simulation {
     resumes: Vec<Create>,
     pub(super) written: usize,
     disk_will_fail: bool,
+    /// The leases that were asked for last.
+    pub(super) leases: Vec<HeldLease>,
+    pub(super) leases_granted: i64,
+    /// One that a keep-alive did not find though its time was not over.
+    pub(super) lease_ended_early: Rc<Cell<Option<LeaseId>>>,
     pub(super) began: Instant,
 }
 
@@ -53,13 +62,16 @@ impl Simulation {
             resumes: Vec::new(),
             written: 0,
             disk_will_fail: false,
+            leases: Vec::new(),
+            leases_granted: 0,
+            lease_ended_early: Rc::default(),
             began: Instant::now(),
         }
     }
 
     pub(super) async fn step(&mut self) {
         self.fate().await;
-        match self.chance.below(31) {
+        match self.chance.below(33) {
             0..9 => {
                 // Now and then so many at once that they are committed together.
                 for _ in 0..self.chance.of(&[1, 1, 1, 1, 1, 5]) {
@@ -84,6 +96,7 @@ impl Simulation {
             }
             28 => self.answer_reads(usize::MAX),
             29 => self.tick().await,
+            30 | 31 => self.lease(),
             _ => pass(PROGRESS / 3).await,
         }
         let answers = self.chance.below(3);
