@@ -2,7 +2,9 @@
 //!
 //! It passes on, and decides nothing.
 
-use super::{Backend, BackendError, Identity, StoreStatus, WatchControl, WatchCreate};
+use super::{
+    Backend, BackendError, Identity, Inspection, StoreStatus, WatchControl, WatchCreate,
+};
 use crate::actors::{Engine, Outbox, OutboxReader, WatchStream};
 use crate::model::{RangeAnswer, RangeQuery, Revision, WatchId, Write, WriteAnswer};
 use std::sync::Arc;
@@ -46,6 +48,7 @@ impl Backend for LocalBackend {
             revision: self.revision(),
             disk_bytes: sizes.disk_bytes,
             live_bytes: sizes.live_bytes,
+            compact_revision: self.engine.view().compact_revision(),
         }
     }
 
@@ -59,6 +62,10 @@ impl Backend for LocalBackend {
 
     async fn compact(&self, revision: Revision, physical: bool) -> Result<Revision, BackendError> {
         self.engine.compact(revision, physical).await
+    }
+
+    async fn inspect(&self) -> Vec<Inspection> {
+        self.engine.inspect().await
     }
 
     fn open_stream(&self) -> Result<(Self::Control, OutboxReader), BackendError> {

@@ -12,7 +12,7 @@ pub use local::LocalBackend;
 
 pub use crate::actors::EngineError as BackendError;
 pub use crate::actors::{
-    Batch, Next, Outbox, OutboxLimits, OutboxReader, Room, StreamEnd, StreamItem, WatchCreate,
+    Batch, Inspection, Next, Outbox, OutboxLimits, OutboxReader, Room, StreamEnd, StreamItem, WatchCreate,
     WatchRejection,
 };
 
@@ -36,6 +36,8 @@ pub struct StoreStatus {
     pub disk_bytes: u64,
     /// Bytes of it that hold live records, as far as known.
     pub live_bytes: u64,
+    /// The oldest revision that may still be read.
+    pub compact_revision: Revision,
 }
 
 /// The commanding end of one watch stream. All outcomes arrive through the stream's outbox; dropping this end changes
@@ -76,6 +78,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
         revision: Revision,
         physical: bool,
     ) -> impl Future<Output = Result<Revision, BackendError>> + Send;
+    /// What everything behind the edge holds, for metrics.
+    fn inspect(&self) -> impl Future<Output = Vec<Inspection>> + Send;
     /// Opens a watch stream on the calling worker thread.
     fn open_stream(&self) -> Result<(Self::Control, OutboxReader), BackendError>;
 }

@@ -10,7 +10,7 @@ mod lifecycle;
 mod watch;
 
 use super::{Server, ServerLimits, Worker, start};
-use crate::api::{Member, pb};
+use crate::api::{HttpSettings, Member, pb};
 use actix_rt::Arbiter;
 use fake::Fake;
 use pb::etcdserverpb::kv_client::KvClient;
@@ -57,7 +57,7 @@ fn serve_on(fake: &Fake, limits: ServerLimits, threads: Vec<actix_rt::ArbiterHan
         arbiter,
         backend: fake.clone(),
     });
-    start(listener, workers.collect(), member(), limits).unwrap()
+    start(listener, workers.collect(), member(), HttpSettings::default(), limits).unwrap()
 }
 
 fn endpoint(server: &Server) -> Endpoint {

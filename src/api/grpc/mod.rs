@@ -15,6 +15,7 @@ mod read_ahead;
 mod watch;
 mod watch_body;
 
+use crate::api::counts::Counts;
 use crate::api::pb::DESCRIPTORS;
 use crate::api::pb::etcdserverpb::cluster_server::ClusterServer;
 use crate::api::pb::etcdserverpb::kv_server::KvServer;
@@ -78,7 +79,7 @@ impl Default for EdgeLimits {
 
 impl EdgeLimits {
     /// Bytes of the largest message that is read, and of the smallest watch response that is cut.
-    fn frame_bytes(self) -> usize {
+    pub(in crate::api) fn frame_bytes(self) -> usize {
         self.request_bytes_max.saturating_add(FRAME_OVERHEAD_BYTES)
     }
 }
@@ -98,6 +99,7 @@ pub struct Edge<B> {
     kv: KvServer<kv::KvService<B>>,
     routes: Routes,
     shared: Arc<Shared<B>>,
+    counts: Arc<Counts>,
 }
 
 #[derive(Debug)]
@@ -141,7 +143,29 @@ impl<B: Backend> Edge<B> {
                 limits,
                 stop,
             }),
+            counts: Arc::default(),
         }
+    }
+
+    /// The same edge, which counts its calls here.
+    pub fn counting(mut self, counts: Arc<Counts>) -> Self {
+        self.counts = counts;
+        self
+    }
+
+    /// What stands behind this edge.
+    pub(in crate::api) fn backend(&self) -> &B {
+        &self.shared.backend
+    }
+
+    /// The bounds of this edge.
+    pub(in crate::api) fn limits(&self) -> EdgeLimits {
+        self.shared.limits
+    }
+
+    /// What tells of the server's stopping.
+    pub(in crate::api) fn stop(&self) -> &StopSignal {
+        &self.shared.stop
     }
 
     /// Answers one call. Must run on the worker's own thread, inside its `LocalSet`.
@@ -153,6 +177,7 @@ impl<B: Backend> Edge<B> {
         if let Some(refusal) = refuse(&request) {
             return Either::Left(ready(Ok(refusal)));
         }
+        self.counts.call(request.uri().path());
         let frame_bytes = self.shared.limits.frame_bytes();
         let request = request.map(|body| FrameLimit::new(body, frame_bytes));
         if request.uri().path() == WATCH_PATH {

@@ -21,7 +21,7 @@ async fn serve(placement: Placement) -> (tempfile::TempDir, Engine, Server) {
     let engine = Engine::start(config).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let limits = ServerLimits::default();
-    let server = start(listener, engine_workers(&engine), member(), limits).unwrap();
+    let server = start(listener, engine_workers(&engine), member(), HttpSettings::default(), limits).unwrap();
     (dir, engine, server)
 }
 

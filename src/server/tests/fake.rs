@@ -3,7 +3,7 @@
 //! It never waits, and refuses what it is told to refuse.
 
 use crate::backend::{
-    Backend, BackendError, Identity, Outbox, OutboxLimits, OutboxReader, StoreStatus, StreamItem,
+    Backend, BackendError, Identity, Inspection, Outbox, OutboxLimits, OutboxReader, StoreStatus, StreamItem,
     WatchControl, WatchCreate,
 };
 use crate::model::{
@@ -151,6 +151,7 @@ impl Backend for Fake {
             revision: self.revision(),
             disk_bytes: 1000,
             live_bytes: 100,
+            compact_revision: Revision(0),
         }
     }
 
@@ -203,6 +204,10 @@ impl Backend for Fake {
             Some(error) => Err(error),
             None => Ok(Revision(state.revision)),
         }
+    }
+
+    async fn inspect(&self) -> Vec<Inspection> {
+        Vec::new()
     }
 
     fn open_stream(&self) -> Result<(Control, OutboxReader), BackendError> {

@@ -1,0 +1,64 @@
+//! HTTP/1 connections: actix-web's own service, made once for each worker and run on its thread.
+//!
+//! What is answered is the edge's business; here are only its bounds, and that it ends when the server stops.
+
+use super::ServerLimits;
+use super::io::Io;
+use crate::api::{Http, StopSignal, guard};
+use crate::backend::Backend;
+use actix_http::HttpService;
+use actix_service::{Service, ServiceFactory, map_config};
+use actix_web::dev::AppConfig;
+use actix_web::middleware::from_fn;
+use actix_web::{App, web};
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+/// Serves one connection to its end.
+pub(super) type Http1 = Rc<dyn Fn(Io, SocketAddr) -> LocalBoxFuture<'static, ()>>;
+
+/// The HTTP/1 side of a worker. A client that closes its sending side has left, and its streams end; when the server
+/// stops, what is being answered is finished and nothing new is begun.
+pub(super) async fn service<B: Backend>(
+    http: Http<B>,
+    limits: ServerLimits,
+    signal: &StopSignal,
+) -> Http1 {
+    let http = web::Data::new(http);
+    let app = move || {
+        App::new()
+            .wrap(from_fn(guard::<B>))
+            .configure(|config| Http::configure(&http, config))
+    };
+    let app = map_config(app(), |()| AppConfig::default());
+    let signal = signal.clone();
+    let factory = HttpService::build()
+        .keep_alive(limits.http_idle_timeout)
+        .client_request_timeout(limits.first_word_timeout)
+        .client_disconnect_timeout(limits.shutdown_grace)
+        .h1_allow_half_closed(false)
+        .graceful_shutdown_signal(move || {
+            let mut signal = signal.clone();
+            async move { signal.stopped().await }
+        })
+        .h1(app);
+    let service = factory.new_service(()).await.ok().map(Rc::new);
+    if service.is_none() {
+        log::error!("no HTTP/1: its service cannot be made");
+    }
+    Rc::new(move |socket, peer| {
+        let service = service.clone();
+        async move {
+            let Some(service) = service else {
+                return;
+            };
+            if let Err(error) = service.call((socket, Some(peer))).await {
+                // Clients leave without a word all the time.
+                log::debug!("connection from {peer}: {error}");
+            }
+        }
+        .boxed_local()
+    })
+}
