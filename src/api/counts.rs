@@ -43,12 +43,6 @@ pub struct Counts {
     event_streams: AtomicI64,
 }
 
-impl Default for Counts {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Counts {
     /// Nothing counted yet.
     pub fn new() -> Self {

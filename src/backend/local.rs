@@ -2,9 +2,7 @@
 //!
 //! It passes on, and decides nothing.
 
-use super::{
-    Backend, BackendError, Identity, Inspection, StoreStatus, WatchControl, WatchCreate,
-};
+use super::{Backend, BackendError, Identity, Inspection, StoreStatus, WatchControl, WatchCreate};
 use crate::actors::{Engine, Outbox, OutboxReader, WatchStream};
 use crate::model::{RangeAnswer, RangeQuery, Revision, WatchId, Write, WriteAnswer};
 use std::sync::Arc;

@@ -12,8 +12,8 @@ pub use local::LocalBackend;
 
 pub use crate::actors::EngineError as BackendError;
 pub use crate::actors::{
-    Batch, Inspection, Next, Outbox, OutboxLimits, OutboxReader, Room, StreamEnd, StreamItem, WatchCreate,
-    WatchRejection,
+    Batch, Inspection, Next, Outbox, OutboxLimits, OutboxReader, Room, StreamEnd, StreamItem,
+    WatchCreate, WatchRejection,
 };
 
 /// Who answers: the numbers that every response header carries.

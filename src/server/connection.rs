@@ -104,10 +104,7 @@ async fn serve_http2<B: Backend>(
 
 /// Takes the socket into this thread's reactor, and waits for all of the client's first word, so that a connection which
 /// never says it does not stay.
-async fn open(
-    socket: std::net::TcpStream,
-    limits: ServerLimits,
-) -> io::Result<(Io, FirstWord)> {
+async fn open(socket: std::net::TcpStream, limits: ServerLimits) -> io::Result<(Io, FirstWord)> {
     let socket = TcpStream::from_std(socket)?;
     socket.set_nodelay(true)?;
     let word = timeout(limits.first_word_timeout, first_word(&socket)).await??;

@@ -75,8 +75,8 @@ pub async fn run(
         client_urls: vec![config.advertise_client_url.unwrap_or_else(|| url_of(bound))],
     };
     let workers = engine_workers(&engine);
-    let server = start(listener, workers, member, config.http, config.limits)
-        .map_err(ServeError::Serve)?;
+    let server =
+        start(listener, workers, member, config.http, config.limits).map_err(ServeError::Serve)?;
     log::info!(revision = engine.revision().0, workers = engine.workers(); "serving clients on {bound}");
     ready(bound);
     let failure = tokio::select! {

@@ -5,6 +5,7 @@
 mod edge;
 mod engine;
 mod fake;
+mod http1;
 mod kv;
 mod lifecycle;
 mod watch;
@@ -52,12 +53,21 @@ fn serve(fake: &Fake, limits: ServerLimits) -> Server {
 }
 
 fn serve_on(fake: &Fake, limits: ServerLimits, threads: Vec<actix_rt::ArbiterHandle>) -> Server {
+    serve_with(fake, HttpSettings::default(), limits, threads)
+}
+
+fn serve_with(
+    fake: &Fake,
+    http: HttpSettings,
+    limits: ServerLimits,
+    threads: Vec<actix_rt::ArbiterHandle>,
+) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let workers = threads.into_iter().map(|arbiter| Worker {
         arbiter,
         backend: fake.clone(),
     });
-    start(listener, workers.collect(), member(), HttpSettings::default(), limits).unwrap()
+    start(listener, workers.collect(), member(), http, limits).unwrap()
 }
 
 fn endpoint(server: &Server) -> Endpoint {

@@ -10,8 +10,8 @@ use super::reply;
 use super::transcode::Method;
 use crate::backend::Backend;
 use actix_web::dev::Payload;
-use actix_web::http::header::HeaderMap as ActixHeaders;
 use actix_web::http::Method as HttpMethod;
+use actix_web::http::header::HeaderMap as ActixHeaders;
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -276,10 +276,7 @@ mod tests {
             ("grpc-encoding", "gzip"),
             ("x-other", "1"),
         ] {
-            headers.append(
-                ActixName::from_static(name),
-                ActixValue::from_static(value),
-            );
+            headers.append(ActixName::from_static(name), ActixValue::from_static(value));
         }
         let metadata = metadata(&headers);
         assert_eq!(metadata.len(), 2);

@@ -32,7 +32,12 @@ impl NameList {
     /// Reads a list with commas between the names; `*` stands for all, and nothing for none.
     pub fn read(list: &str) -> Self {
         let names = list.split(',').map(str::trim);
-        Self(names.filter(|it| !it.is_empty()).map(str::to_owned).collect())
+        Self(
+            names
+                .filter(|it| !it.is_empty())
+                .map(str::to_owned)
+                .collect(),
+        )
     }
 
     /// True when every name is allowed.
@@ -89,7 +94,9 @@ fn allowed_origin(allowed: &NameList, headers: &HeaderMap) -> Option<HeaderValue
         return Some(HeaderValue::from_static(ALL));
     }
     let origin = headers.get(ORIGIN)?;
-    allowed.allows(origin.to_str().ok()?).then(|| origin.clone())
+    allowed
+        .allows(origin.to_str().ok()?)
+        .then(|| origin.clone())
 }
 
 /// A host without its port, and without the brackets of an IPv6 address.

@@ -192,7 +192,11 @@ async fn checked<B: Backend>(
         return reply::text(StatusCode::SERVICE_UNAVAILABLE, lines);
     }
     let is_verbose = !parameters(request, "verbose").is_empty();
-    let said = if is_verbose { lines + "ok\n" } else { "ok\n".to_owned() };
+    let said = if is_verbose {
+        lines + "ok\n"
+    } else {
+        "ok\n".to_owned()
+    };
     reply::text(StatusCode::OK, said)
 }
 

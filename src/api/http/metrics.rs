@@ -334,7 +334,10 @@ mod tests {
         let mut text = Exposition::default();
         all.put(&mut text);
         assert!(text.0.contains("\netcd_debugging_mvcc_watcher_total 19\n"));
-        assert!(text.0.contains("\netcd_debugging_mvcc_slow_watcher_total 7\n"));
+        assert!(
+            text.0
+                .contains("\netcd_debugging_mvcc_slow_watcher_total 7\n")
+        );
         assert!(text.0.contains("\nvigil_victim_bytes 77\n"));
     }
 }

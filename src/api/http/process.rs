@@ -26,7 +26,9 @@ pub(super) fn usage() -> Option<Usage> {
     let ticks = fields.split_whitespace().skip(11).take(2);
     let ticks: u32 = ticks.filter_map(|field| field.parse::<u32>().ok()).sum();
     let status = fs::read_to_string("/proc/self/status").ok()?;
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let resident = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
     let resident_kib: u64 = resident.split_whitespace().next()?.parse().ok()?;
     let open_files = fs::read_dir("/proc/self/fd").ok()?.count();
     Some(Usage {

@@ -79,8 +79,7 @@ impl Method {
             return Ok(Bytes::new());
         }
         let mut reader = Deserializer::from_slice(json);
-        let message =
-            DynamicMessage::deserialize_with_options(call.input(), &mut reader, &READING);
+        let message = DynamicMessage::deserialize_with_options(call.input(), &mut reader, &READING);
         let message = message.map_err(|error| error.to_string())?;
         Ok(message.encode_to_vec().into())
     }
@@ -167,7 +166,10 @@ mod tests {
         let plain = range(r#"{"key":"Zm9v"}"#).unwrap();
         assert_eq!(range(r#"{"key":"Zm9v","nobody":[{}]}"#).unwrap(), plain);
         assert_eq!(range(r#" {"key":"Zm9v"} and more"#).unwrap(), plain);
-        assert_eq!(range(r#"{"key":"Zm9v","sort_order":"NOPE"}"#).unwrap(), plain);
+        assert_eq!(
+            range(r#"{"key":"Zm9v","sort_order":"NOPE"}"#).unwrap(),
+            plain
+        );
         assert_eq!(range(" \n").unwrap(), pb::RangeRequest::default());
     }
 

@@ -32,7 +32,11 @@ pub(super) struct WatchQuery {
 
 impl WatchQuery {
     /// Reads the part of the path that is the key, the query, and the header by which a browser says where it was.
-    pub(super) fn read(key: &str, query: &str, last_event_id: Option<&str>) -> Result<Self, String> {
+    pub(super) fn read(
+        key: &str,
+        query: &str,
+        last_event_id: Option<&str>,
+    ) -> Result<Self, String> {
         let mut key = percent::path(key).ok_or("the key is not percent-encoded")?;
         let (mut prefix, mut range_end) = (false, Vec::new());
         let mut asked = Self {
@@ -59,7 +63,11 @@ impl WatchQuery {
                 "filter" => match text.to_ascii_lowercase().as_str() {
                     "noput" => asked.filters.no_put = true,
                     "nodelete" => asked.filters.no_delete = true,
-                    _ => return Err(format!("filter is {text:?}, and noput or nodelete is needed")),
+                    _ => {
+                        return Err(format!(
+                            "filter is {text:?}, and noput or nodelete is needed"
+                        ));
+                    }
                 },
                 _ => return Err(format!("{name:?} is no parameter of a watch")),
             }
@@ -158,7 +166,11 @@ mod tests {
 
     #[test]
     fn the_rest_is_read_too() {
-        let asked = read("a", "prev_kv&wait=1&filter=noput&filter=NODELETE&timeout_ms=20").unwrap();
+        let asked = read(
+            "a",
+            "prev_kv&wait=1&filter=noput&filter=NODELETE&timeout_ms=20",
+        )
+        .unwrap();
         assert!(asked.prev_kv && asked.wait);
         assert!(asked.filters.no_put && asked.filters.no_delete);
         assert_eq!(asked.timeout, Some(Duration::from_millis(20)));

@@ -3,8 +3,8 @@
 //! It never waits, and refuses what it is told to refuse.
 
 use crate::backend::{
-    Backend, BackendError, Identity, Inspection, Outbox, OutboxLimits, OutboxReader, StoreStatus, StreamItem,
-    WatchControl, WatchCreate,
+    Backend, BackendError, Identity, Inspection, Outbox, OutboxLimits, OutboxReader, StoreStatus,
+    StreamItem, WatchControl, WatchCreate,
 };
 use crate::model::{
     DeleteRange, KeyRange, KeyValue, Op, OpAnswer, OpBody, Put, RangeAnswer, RangeQuery, Refusal,
