@@ -155,7 +155,7 @@ pub fn start<B: Backend>(
     let (stop, signal) = Stop::new();
     let health = HealthReporter::new();
     let member = Arc::new(member);
-    let counts = Arc::new(Counts::new());
+    let counts = Arc::new(Counts::of_our_calls());
     let edge_limits = EdgeLimits {
         request_bytes_max: limits.request_bytes_max,
     };

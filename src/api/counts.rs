@@ -44,8 +44,8 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Nothing counted yet.
-    pub fn new() -> Self {
+    /// Nothing counted yet, of the calls that there are.
+    pub fn of_our_calls() -> Self {
         // Unreadable descriptors are reported where JSON is made of them.
         let pool = DescriptorPool::decode(DESCRIPTORS).unwrap_or_default();
         let mut calls = HashMap::default();
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn known_calls_are_counted_and_others_are_not() {
-        let counts = Counts::new();
+        let counts = Counts::of_our_calls();
         counts.call("/etcdserverpb.KV/Put");
         counts.call("/etcdserverpb.KV/Put");
         counts.call("/made.up/Call");
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_check_is_counted_by_how_it_went() {
-        let counts = Counts::new();
+        let counts = Counts::of_our_calls();
         for is_well in [true, false, true] {
             counts.check("readyz", "data_corruption", is_well);
         }

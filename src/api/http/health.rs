@@ -51,10 +51,12 @@ impl Check {
 
     async fn run<B: Backend>(self, http: &Http<B>) -> Result<(), String> {
         match self {
-            Self::DataCorruption => match alarms(http).await?.contains(&AlarmType::Corrupt) {
-                true => Err("alarm activated: CORRUPT".to_owned()),
-                false => Ok(()),
-            },
+            Self::DataCorruption => {
+                if alarms(http).await?.contains(&AlarmType::Corrupt) {
+                    return Err("alarm activated: CORRUPT".to_owned());
+                }
+                Ok(())
+            }
             // One member reads its own writes, so both reads are the same.
             Self::SerializableRead | Self::LinearizableRead => read(http).await,
             Self::NonLearner => match status(http).await {

@@ -191,9 +191,9 @@ impl Lines {
         loop {
             let line = self.line().await.expect("an event");
             if let Some(id) = line.strip_prefix("id: ") {
-                event.id = id.to_owned();
+                id.clone_into(&mut event.id);
             } else if let Some(kind) = line.strip_prefix("event: ") {
-                event.kind = kind.to_owned();
+                kind.clone_into(&mut event.kind);
             } else if let Some(data) = line.strip_prefix("data: ") {
                 event.data = serde_json::from_str(data).expect("JSON");
             } else if line.is_empty() && event.data != Value::Null {

@@ -18,7 +18,7 @@ pub(crate) mod wait;
 
 pub(crate) use client::Client;
 pub(crate) use history::{Change, History};
-pub(crate) use http::{Http, Lines};
+pub(crate) use http::Http;
 pub(crate) use peer::{Peer, PeerKind, Setup};
 pub(crate) use recorder::Recorder;
 pub(crate) use stream::WatchStream;
