@@ -15,6 +15,10 @@ use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
+
+/// How long a connection stays for a client that was answered before it had sent all of its request.
+const LINGER_MAX: Duration = Duration::from_secs(1);
 
 /// Serves one connection to its end.
 pub(super) type Http1 = Rc<dyn Fn(Io, SocketAddr) -> LocalBoxFuture<'static, ()>>;
@@ -37,7 +41,7 @@ pub(super) async fn service<B: Backend>(
     let factory = HttpService::build()
         .keep_alive(limits.http_idle_timeout)
         .client_request_timeout(limits.first_word_timeout)
-        .client_disconnect_timeout(limits.shutdown_grace)
+        .client_disconnect_timeout(limits.shutdown_grace.min(LINGER_MAX))
         .h1_allow_half_closed(false)
         .graceful_shutdown_signal(move || {
             let mut signal = signal.clone();

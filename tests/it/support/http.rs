@@ -85,6 +85,13 @@ impl Http {
         Lines::new(within(path, opening).await)
     }
 
+    /// Opens a stream whose requests are all there.
+    pub(crate) async fn stream(&self, path: &str, requests: &str) -> Lines {
+        let body = Full::new(Bytes::from(requests.to_owned()));
+        let opening = self.send("POST", path, &[], body);
+        Lines::new(within(path, opening).await)
+    }
+
     /// Opens a stream to which requests go while answers come.
     pub(crate) async fn exchange(&self, path: &str, first: &str) -> (mpsc::Sender<String>, Lines) {
         let (sender, receiver) = mpsc::channel(16);
