@@ -19,6 +19,9 @@ use std::time::Duration;
 
 /// How long a connection stays for a client that was answered before it had sent all of its request.
 const LINGER_MAX: Duration = Duration::from_secs(1);
+/// actix's clock ticks twice a second. A shorter limit can be over by that clock before it begins, and then nothing wakes
+/// the connection that it should end.
+const CLOCK_TICK: Duration = Duration::from_millis(500);
 
 /// Serves one connection to its end.
 pub(super) type Http1 = Rc<dyn Fn(Io, SocketAddr) -> LocalBoxFuture<'static, ()>>;
@@ -39,9 +42,9 @@ pub(super) async fn service<B: Backend>(
     let app = map_config(app(), |()| AppConfig::default());
     let signal = signal.clone();
     let factory = HttpService::build()
-        .keep_alive(limits.http_idle_timeout)
-        .client_request_timeout(limits.first_word_timeout)
-        .client_disconnect_timeout(limits.shutdown_grace.min(LINGER_MAX))
+        .keep_alive(kept(limits.http_idle_timeout))
+        .client_request_timeout(kept(limits.first_word_timeout))
+        .client_disconnect_timeout(kept(limits.shutdown_grace.min(LINGER_MAX)))
         .h1_allow_half_closed(false)
         .graceful_shutdown_signal(move || {
             let mut signal = signal.clone();
@@ -65,4 +68,9 @@ pub(super) async fn service<B: Backend>(
         }
         .boxed_local()
     })
+}
+
+/// The shortest limit from this one on that actix keeps.
+fn kept(limit: Duration) -> Duration {
+    limit.max(2 * CLOCK_TICK)
 }
