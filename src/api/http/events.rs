@@ -18,8 +18,9 @@ use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use std::convert::Infallible;
 use std::fmt::Write as _;
+use std::future::pending;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use tonic::Status;
 
 /// By which a browser says how far it has come.
@@ -65,7 +66,8 @@ pub(super) async fn serve<B: Backend>(
     };
     let since = asked.since.unwrap_or(registered.0);
     if asked.wait {
-        return first(watching, stop, since).await;
+        let until = asked.timeout.map(|timeout| Instant::now() + timeout);
+        return first(&http, watching, until, since).await;
     }
     sent(watching, stop, since, http.clocks.keep_alive_interval)
 }
@@ -102,10 +104,28 @@ fn compacted_value(compact_revision: Revision) -> Value {
 }
 
 /// Answers with the first that happens and the revision to go on with. When the time is over without anything, it
-/// answers with how far the watch has come: the progress that was asked for then.
-async fn first(mut watching: Watching, stop: StopSignal, since: i64) -> HttpResponse {
+/// answers with how far the watch has come: the progress that was asked for then. There is none as long as the store has
+/// not come past the revision that was seen last, which then is still the one to go on with.
+async fn first<B: Backend>(
+    http: &Http<B>,
+    mut watching: Watching,
+    mut until: Option<Instant>,
+    since: i64,
+) -> HttpResponse {
+    let stop = http.edge.stop().clone();
     loop {
-        let (revision, events) = match next(&mut watching, stop.clone()).await {
+        let said = tokio::select! {
+            biased;
+            said = next(&mut watching, stop.clone()) => said,
+            () = reached(until) => {
+                if http.backend().revision().0 <= since {
+                    return happened(since, &[]);
+                }
+                until = None;
+                continue;
+            }
+        };
+        let (revision, events) = match said {
             Ok(StreamItem::Events { batch, room, .. }) => {
                 let events = events(&batch);
                 drop(room);
@@ -118,8 +138,20 @@ async fn first(mut watching: Watching, stop: StopSignal, since: i64) -> HttpResp
             Ok(_) => continue,
             Err(status) => return reply::error(&status),
         };
-        let answer = json!({"revision": revision, "events": events});
-        return reply::json_with(StatusCode::OK, &answer);
+        return happened(revision, &events);
+    }
+}
+
+fn happened(revision: i64, events: &[Value]) -> HttpResponse {
+    let answer = json!({"revision": revision, "events": events});
+    reply::json_with(StatusCode::OK, &answer)
+}
+
+/// Returns at this time, if there is one.
+async fn reached(until: Option<Instant>) {
+    match until {
+        Some(until) => sleep_until(until).await,
+        None => pending().await,
     }
 }
 

@@ -17,6 +17,9 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
+/// How long to wait at least before progress is asked for again.
+const ASK_AGAIN_MIN: Duration = Duration::from_millis(10);
+
 /// A watch that is open. Dropping it ends it.
 #[derive(Debug)]
 pub(super) struct Watching {
@@ -68,10 +71,11 @@ async fn conduct(
         return;
     };
     let outbox = Arc::clone(control.outbox());
+    sleep(interval).await;
     loop {
-        sleep(interval).await;
         outbox.control_room().await;
         control.request_progress().await;
+        sleep(interval.max(ASK_AGAIN_MIN)).await;
     }
 }
 

@@ -143,9 +143,11 @@ async fn a_long_poll_answers_once_and_says_where_to_go_on() {
         since = answer["revision"].as_i64().unwrap();
     }
     assert_eq!(values, ["1", "2", "3"]);
-    // One that waits in vain comes back with how far it has come, past what others have written.
-    client.put("elsewhere", "1").await;
+    // One that waits in vain comes back with where it was, or with how far it has come past what others have written.
     let path = format!("/watch/dir/?wait&since={since}&timeout_ms=50");
+    let answer = http.get(&path).await.json();
+    assert_eq!(answer, json!({"revision":5, "events":[]}));
+    client.put("elsewhere", "1").await;
     let answer = http.get(&path).await.json();
     assert_eq!(answer, json!({"revision":6, "events":[]}));
 }
