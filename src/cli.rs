@@ -7,7 +7,7 @@ use crate::actors::EngineLimits;
 use crate::bench::BenchArgs;
 use crate::server::ServerLimits;
 use crate::storage::StorageLimits;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -101,9 +101,41 @@ pub struct ServeArgs {
     )]
     #[arg(default_value = "info")]
     pub log_level: String,
+    /// The HTTP side.
+    #[command(flatten)]
+    pub http: HttpArgs,
     /// The limits.
     #[command(flatten)]
     pub limits: LimitArgs,
+}
+
+/// The HTTP side of `vigil serve`, with etcd's names and defaults.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "HTTP")]
+pub struct HttpArgs {
+    /// Origins whose pages may read answers, with commas between them; * is all.
+    #[arg(
+        long,
+        env = "VIGIL_CORS",
+        hide_env_values = true,
+        value_name = "ORIGINS"
+    )]
+    #[arg(default_value = "*")]
+    pub cors: String,
+    /// Host names that HTTP/1 requests may be addressed to, with commas between them; * is all.
+    #[arg(
+        long,
+        env = "VIGIL_HOST_WHITELIST",
+        hide_env_values = true,
+        value_name = "HOSTS"
+    )]
+    #[arg(default_value = "*")]
+    pub host_whitelist: String,
+    /// Serve every gRPC call as JSON under /v3/ too.
+    #[arg(long, env = "VIGIL_ENABLE_GRPC_GATEWAY", hide_env_values = true)]
+    #[arg(value_name = "BOOL", default_value_t = true)]
+    #[arg(action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub enable_grpc_gateway: bool,
 }
 
 /// The limits of `vigil serve`. Defaults are the rooms' own, which are etcd's where etcd has one.

@@ -3,7 +3,8 @@
 //! Bad input becomes an error that names the flag and the limit, here and nowhere later. No room ever sees a flag.
 
 use crate::actors::{EngineConfig, EngineLimits, OutboxLimits, Placement, StoreLimits};
-use crate::cli::{LimitArgs, ServeArgs};
+use crate::api::{HttpSettings, NameList};
+use crate::cli::{HttpArgs, LimitArgs, ServeArgs};
 use crate::server::{ServeConfig, ServerLimits};
 use crate::storage::StorageLimits;
 use crate::watch::BatchLimits;
@@ -96,6 +97,7 @@ impl TryFrom<ServeArgs> for Config {
             listen_client: address("listen-client", &args.listen_client)?,
             advertise_client_url: args.advertise_client_url.map(url).transpose()?,
             name: args.name,
+            http: http_settings(&args.http),
             engine,
             limits: server_limits(&args.limits)?,
         };
@@ -103,6 +105,14 @@ impl TryFrom<ServeArgs> for Config {
             log_level: level(&args.log_level)?,
             serve,
         })
+    }
+}
+
+fn http_settings(args: &HttpArgs) -> HttpSettings {
+    HttpSettings {
+        cors: NameList::read(&args.cors),
+        host_whitelist: NameList::read(&args.host_whitelist),
+        grpc_gateway: args.enable_grpc_gateway,
     }
 }
 

@@ -3,6 +3,7 @@
 //! A connection is accepted once and lives on one worker to its end (T1). Nothing here knows what is said on one.
 
 mod connection;
+mod http1;
 mod io;
 mod run;
 
@@ -12,12 +13,15 @@ mod tests;
 pub use run::{ServeConfig, ServeError, run};
 
 use crate::actors::Engine;
-use crate::api::{Edge, EdgeLimits, Member, Stop, StopSignal};
+use crate::api::{
+    Counts, Edge, EdgeLimits, Http, HttpClocks, HttpSettings, Member, Stop, StopSignal,
+};
 use crate::backend::{Backend, LocalBackend};
 use actix_rt::{Arbiter, ArbiterHandle};
 use std::future::Future;
 use std::io as std_io;
 use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -56,8 +60,12 @@ pub struct ServerLimits {
     pub keepalive_interval: Duration,
     /// How long the answer to a ping may take.
     pub keepalive_timeout: Duration,
-    /// How long a new connection may take to say its first word, which is HTTP/2's preface.
+    /// How long a new connection may take to say its first word: HTTP/2's preface, or the head of an HTTP/1 request.
     pub first_word_timeout: Duration,
+    /// How long an HTTP/1 connection may be idle between two requests, and a request's body stand still.
+    pub http_idle_timeout: Duration,
+    /// How often an event stream over HTTP/1 is told how far it has come while nothing happens.
+    pub event_keep_alive_interval: Duration,
     /// How long calls may take to finish once the server is stopping.
     pub shutdown_grace: Duration,
 }
@@ -77,6 +85,8 @@ impl Default for ServerLimits {
             keepalive_interval: Duration::from_hours(2),
             keepalive_timeout: Duration::from_secs(20),
             first_word_timeout: Duration::from_secs(10),
+            http_idle_timeout: Duration::from_mins(2),
+            event_keep_alive_interval: Duration::from_secs(15),
             shutdown_grace: Duration::from_secs(5),
         }
     }
@@ -133,6 +143,7 @@ pub fn start<B: Backend>(
     listener: TcpListener,
     workers: Vec<Worker<B>>,
     member: Member,
+    http: HttpSettings,
     limits: ServerLimits,
 ) -> std_io::Result<Server> {
     if workers.is_empty() {
@@ -144,6 +155,7 @@ pub fn start<B: Backend>(
     let (stop, signal) = Stop::new();
     let health = HealthReporter::new();
     let member = Arc::new(member);
+    let counts = Arc::new(Counts::of_our_calls());
     let edge_limits = EdgeLimits {
         request_bytes_max: limits.request_bytes_max,
     };
@@ -158,12 +170,21 @@ pub fn start<B: Backend>(
             edge_limits,
             &health,
             signal.clone(),
-        );
+        )
+        .counting(Arc::clone(&counts));
+        let clocks = HttpClocks {
+            body_pause_max: limits.http_idle_timeout,
+            keep_alive_interval: limits.event_keep_alive_interval,
+        };
+        let http = Http::new(edge.clone(), http.clone(), clocks, Arc::clone(&counts));
         let signal = signal.clone();
-        let serving = arbiter.spawn(async move {
-            work(edge, accepted, limits, signal).await;
-            // Nobody listens when the server was dropped instead of shut down.
-            let _ = finished.send(());
+        // What serves HTTP/1 never leaves its thread, so it is made there.
+        let serving = arbiter.spawn_fn(move || {
+            actix_rt::spawn(async move {
+                work(edge, http, accepted, limits, signal).await;
+                // Nobody listens when the server was dropped instead of shut down.
+                let _ = finished.send(());
+            });
         });
         if !serving {
             return Err(std_io::Error::other("a worker has stopped"));
@@ -278,17 +299,20 @@ async fn deal(queues: &[mpsc::Sender<Accepted>], turn: &mut usize, mut accepted:
 /// Serves the connections of one worker, on its own thread, until the server stops and they are gone.
 async fn work<B: Backend>(
     edge: Edge<B>,
+    http: Http<B>,
     mut accepted: mpsc::Receiver<Accepted>,
     limits: ServerLimits,
     mut signal: StopSignal,
 ) {
+    let http1 = http1::service(http, limits, &signal).await;
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             () = signal.stopped() => break,
             next = accepted.recv() => match next {
                 Some(next) => {
-                    let served = connection::serve(next, edge.clone(), limits, signal.clone());
+                    let protocols = (edge.clone(), Rc::clone(&http1));
+                    let served = connection::serve(next, protocols, limits, signal.clone());
                     connections.spawn_local(served);
                 }
                 None => break,

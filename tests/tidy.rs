@@ -34,7 +34,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("api", &["model", "backend"]),
     ("bench", &["api"]),
     ("cli", &["storage", "actors", "server", "bench"]),
-    ("config", &["storage", "watch", "actors", "server", "cli"]),
+    (
+        "config",
+        &["storage", "watch", "actors", "api", "server", "cli"],
+    ),
     ("verbs", &["model", "api", "cli"]),
 ];
 

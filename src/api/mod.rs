@@ -1,14 +1,18 @@
-//! The edge: protobuf and gRPC in, model values through, protobuf and gRPC out.
+//! The edge: protobuf, JSON and HTTP in, model values through, and the same out again.
 //!
 //! It imports only the model and the backend; it never sees an actor, a mailbox or a disk.
 
 mod codec;
 mod convert;
+mod counts;
 mod grpc;
+mod http;
 mod status;
 mod stop;
 
 pub mod pb;
 
+pub use counts::Counts;
 pub use grpc::{Edge, EdgeFuture, EdgeLimits, Member};
+pub use http::{Http, HttpClocks, HttpSettings, NameList, guard};
 pub use stop::{Stop, StopSignal};

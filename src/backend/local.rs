@@ -3,8 +3,8 @@
 //! It passes on, and decides nothing.
 
 use super::{
-    Backend, BackendError, GrantedLease, Identity, LeaseTime, StoreStatus, WatchControl,
-    WatchCreate,
+    Backend, BackendError, GrantedLease, Identity, Inspection, LeaseTime, StoreStatus,
+    WatchControl, WatchCreate,
 };
 use crate::actors::{Engine, Outbox, OutboxReader, WatchStream};
 use crate::model::{LeaseId, RangeAnswer, RangeQuery, Revision, WatchId, Write, WriteAnswer};
@@ -50,6 +50,7 @@ impl Backend for LocalBackend {
             revision: self.revision(),
             disk_bytes: sizes.disk_bytes,
             live_bytes: sizes.live_bytes,
+            compact_revision: self.engine.view().compact_revision(),
         }
     }
 
@@ -91,6 +92,10 @@ impl Backend for LocalBackend {
 
     async fn leases(&self) -> Result<Vec<LeaseId>, BackendError> {
         self.engine.leases().await
+    }
+
+    async fn inspect(&self) -> Vec<Inspection> {
+        self.engine.inspect().await
     }
 
     fn open_stream(&self) -> Result<(Self::Control, OutboxReader), BackendError> {

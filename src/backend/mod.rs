@@ -13,8 +13,8 @@ pub use local::LocalBackend;
 
 pub use crate::actors::EngineError as BackendError;
 pub use crate::actors::{
-    Batch, GrantedLease, LeaseTime, Next, Outbox, OutboxLimits, OutboxReader, Room, StreamEnd,
-    StreamItem, WatchCreate, WatchRejection,
+    Batch, GrantedLease, Inspection, LeaseTime, Next, Outbox, OutboxLimits, OutboxReader, Room,
+    StreamEnd, StreamItem, WatchCreate, WatchRejection,
 };
 
 /// Who answers: the numbers that every response header carries.
@@ -37,6 +37,8 @@ pub struct StoreStatus {
     pub disk_bytes: u64,
     /// Bytes of it that hold live records, as far as known.
     pub live_bytes: u64,
+    /// The oldest revision that may still be read.
+    pub compact_revision: Revision,
 }
 
 /// The commanding end of one watch stream. All outcomes arrive through the stream's outbox; dropping this end changes
@@ -105,6 +107,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<Bytes>, BackendError>> + Send;
     /// All leases, those that end first in front.
     fn leases(&self) -> impl Future<Output = Result<Vec<LeaseId>, BackendError>> + Send;
+    /// What everything behind the edge holds, for metrics.
+    fn inspect(&self) -> impl Future<Output = Vec<Inspection>> + Send;
     /// Opens a watch stream on the calling worker thread.
     fn open_stream(&self) -> Result<(Self::Control, OutboxReader), BackendError>;
 }

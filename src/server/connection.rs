@@ -1,7 +1,8 @@
-//! One connection on its worker: HTTP/2 by hyper, every task on the worker's own thread.
+//! One connection on its worker: HTTP/2 by hyper and HTTP/1 by actix-web, every task on the worker's own thread.
 //!
 //! `tonic::transport::Server` would spawn outside of the worker's `LocalSet`, where no actor can be started (T1).
 
+use super::http1::Http1;
 use super::io::Io;
 use super::{Accepted, ServerLimits};
 use crate::api::{Edge, StopSignal};
@@ -10,11 +11,12 @@ use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::sockopt;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
@@ -23,8 +25,8 @@ const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long to wait, at first and at most, for the rest of a first word of which only a part has come.
 const LOOK_AGAIN_MIN: Duration = Duration::from_millis(1);
 const LOOK_AGAIN_MAX: Duration = Duration::from_millis(250);
-/// How many reads of a request are dropped at most before its connection is closed.
-const HTTP1_READS_MAX: usize = 64;
+/// How long an HTTP/1 connection may be silent before the kernel asks whether anybody is there.
+const SILENCE_MAX: Duration = Duration::from_mins(1);
 
 /// Spawns on the current thread's `LocalSet`.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +45,7 @@ where
 /// Serves a connection until its client leaves; when the server stops, until its calls are answered.
 pub(super) async fn serve<B: Backend>(
     accepted: Accepted,
-    edge: Edge<B>,
+    (edge, http1): (Edge<B>, Http1),
     limits: ServerLimits,
     mut signal: StopSignal,
 ) {
@@ -52,14 +54,28 @@ pub(super) async fn serve<B: Backend>(
         peer,
         place,
     } = accepted;
-    let socket = tokio::select! {
-        socket = open(socket, limits) => match socket {
-            Ok(Some(socket)) => socket,
-            Ok(None) => return log::debug!("connection from {peer}: not HTTP/2"),
+    let (socket, word) = tokio::select! {
+        opened = open(socket, limits) => match opened {
+            Ok(opened) => opened,
             Err(error) => return log::debug!("connection from {peer}: {error}"),
         },
         () = signal.stopped() => return,
     };
+    match word {
+        FirstWord::Http2 => serve_http2(socket, peer, edge, limits, signal).await,
+        FirstWord::Http1 => http1(socket, peer).await,
+        FirstWord::Other => log::debug!("connection from {peer}: not HTTP"),
+    }
+    drop(place);
+}
+
+async fn serve_http2<B: Backend>(
+    socket: Io,
+    peer: SocketAddr,
+    edge: Edge<B>,
+    limits: ServerLimits,
+    mut signal: StopSignal,
+) {
     let service = service_fn(move |request| edge.handle(request));
     let served = http2::Builder::new(LocalExecutor)
         .timer(TokioTimer::new())
@@ -84,23 +100,20 @@ pub(super) async fn serve<B: Backend>(
         // Clients leave without a word all the time.
         log::debug!("connection from {peer}: {error}");
     }
-    drop(place);
 }
 
 /// Takes the socket into this thread's reactor, and waits for all of the client's first word, so that a connection which
-/// never says it does not stay. `None` when that word is not HTTP/2's.
-async fn open(socket: std::net::TcpStream, limits: ServerLimits) -> io::Result<Option<Io>> {
-    let mut socket = TcpStream::from_std(socket)?;
+/// never says it does not stay.
+async fn open(socket: std::net::TcpStream, limits: ServerLimits) -> io::Result<(Io, FirstWord)> {
+    let socket = TcpStream::from_std(socket)?;
     socket.set_nodelay(true)?;
-    let opened = async {
-        match first_word(&socket).await? {
-            FirstWord::Http2 => return Ok(Some(Io::plain(socket))),
-            FirstWord::Http1 => decline_http1(&mut socket).await?,
-            FirstWord::Other => {}
-        }
-        Ok(None)
-    };
-    timeout(limits.first_word_timeout, opened).await?
+    let word = timeout(limits.first_word_timeout, first_word(&socket)).await??;
+    if matches!(word, FirstWord::Http1) {
+        // HTTP/2 pings whoever is silent; here the kernel has to find out who is gone.
+        sockopt::set_socket_keepalive(&socket, true)?;
+        sockopt::set_tcp_keepidle(&socket, SILENCE_MAX)?;
+    }
+    Ok((Io::plain(socket), word))
 }
 
 /// What a connection opens with.
@@ -129,22 +142,4 @@ async fn first_word(socket: &TcpStream) -> io::Result<FirstWord> {
         sleep(pause).await;
         pause = (pause * 2).min(LOOK_AGAIN_MAX);
     }
-}
-
-/// Tells an HTTP/1 client what is spoken here. Its request is read and dropped: closing a socket with bytes unread would
-/// take the answer back.
-async fn decline_http1(socket: &mut TcpStream) -> io::Result<()> {
-    const TEXT: &str = "vigil: this port speaks gRPC over HTTP/2, and no HTTP/1\n";
-    let bytes = TEXT.len();
-    let head = "HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-type: text/plain";
-    let answer = format!("{head}\r\ncontent-length: {bytes}\r\nconnection: close\r\n\r\n{TEXT}");
-    socket.write_all(answer.as_bytes()).await?;
-    socket.shutdown().await?;
-    let mut dropped = [0; 1024];
-    for _ in 0..HTTP1_READS_MAX {
-        if socket.read(&mut dropped).await? == 0 {
-            break;
-        }
-    }
-    Ok(())
 }

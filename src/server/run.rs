@@ -4,7 +4,7 @@
 
 use super::{ServerLimits, engine_workers, start};
 use crate::actors::{Engine, EngineConfig, EngineError};
-use crate::api::Member;
+use crate::api::{HttpSettings, Member};
 use crate::storage::StorageError;
 use std::future::Future;
 use std::io;
@@ -19,6 +19,8 @@ pub struct ServeConfig {
     pub advertise_client_url: Option<String>,
     /// Name of this member.
     pub name: String,
+    /// What can be set of the HTTP side.
+    pub http: HttpSettings,
     /// The engine.
     pub engine: EngineConfig,
     /// The bounds of the listener and of each connection.
@@ -72,8 +74,9 @@ pub async fn run(
         name: config.name,
         client_urls: vec![config.advertise_client_url.unwrap_or_else(|| url_of(bound))],
     };
-    let server = start(listener, engine_workers(&engine), member, config.limits)
-        .map_err(ServeError::Serve)?;
+    let workers = engine_workers(&engine);
+    let server =
+        start(listener, workers, member, config.http, config.limits).map_err(ServeError::Serve)?;
     log::info!(revision = engine.revision().0, workers = engine.workers(); "serving clients on {bound}");
     ready(bound);
     let failure = tokio::select! {

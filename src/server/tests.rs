@@ -5,12 +5,13 @@
 mod edge;
 mod engine;
 mod fake;
+mod http1;
 mod kv;
 mod lifecycle;
 mod watch;
 
 use super::{Server, ServerLimits, Worker, start};
-use crate::api::{Member, pb};
+use crate::api::{HttpSettings, Member, pb};
 use actix_rt::Arbiter;
 use fake::Fake;
 use pb::etcdserverpb::kv_client::KvClient;
@@ -52,12 +53,21 @@ fn serve(fake: &Fake, limits: ServerLimits) -> Server {
 }
 
 fn serve_on(fake: &Fake, limits: ServerLimits, threads: Vec<actix_rt::ArbiterHandle>) -> Server {
+    serve_with(fake, HttpSettings::default(), limits, threads)
+}
+
+fn serve_with(
+    fake: &Fake,
+    http: HttpSettings,
+    limits: ServerLimits,
+    threads: Vec<actix_rt::ArbiterHandle>,
+) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let workers = threads.into_iter().map(|arbiter| Worker {
         arbiter,
         backend: fake.clone(),
     });
-    start(listener, workers.collect(), member(), limits).unwrap()
+    start(listener, workers.collect(), member(), http, limits).unwrap()
 }
 
 fn endpoint(server: &Server) -> Endpoint {

@@ -1,6 +1,6 @@
 //! Integration tests: a real server, real sockets, one module per capability.
 //!
-//! They speak to servers over gRPC, signals and the command line only, and never look inside one.
+//! They speak to servers over gRPC, HTTP, signals and the command line only, and never look inside one.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
@@ -16,6 +16,7 @@ mod clients;
 mod crash;
 mod durability;
 mod etcdctl;
+mod http;
 mod leases;
 mod limits;
 mod probes;

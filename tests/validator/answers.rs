@@ -84,10 +84,11 @@ impl<'k> Run<'k> {
     fn op(&mut self, op: &Request) -> OpAnswer {
         let answer = self.request(op);
         let changed = !self.events.is_empty();
-        OpAnswer {
-            revision: self.revision - i64::from(!changed),
-            answer,
-        }
+        let revision = match op {
+            Request::Txn { .. } => 0,
+            _ => self.revision - i64::from(!changed),
+        };
+        OpAnswer { revision, answer }
     }
 }
 

@@ -218,7 +218,7 @@ pub(crate) enum Answer {
 /// The answer to one operation of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct OpAnswer {
-    /// The revision in its own header.
+    /// The revision in its own header; that of a nested transaction says none.
     pub(crate) revision: i64,
     pub(crate) answer: Answer,
 }

@@ -179,7 +179,8 @@ fn op_response(answer: OpAnswer) -> ResponseOp {
             deleted,
             prev_kvs: prevs.into_iter().map(key_value).collect(),
         }),
-        OpBody::Txn(txn) => PbOpAnswer::ResponseTxn(txn_body(inner, txn)),
+        // As in etcd, the header of this one says no revision.
+        OpBody::Txn(txn) => PbOpAnswer::ResponseTxn(txn_body(ResponseHeader::default(), txn)),
         // No operation of a transaction touches a lease.
         OpBody::Lease => return ResponseOp { response: None },
     };

@@ -19,6 +19,7 @@ mod waiting_line;
 mod watch;
 mod watch_body;
 
+use crate::api::counts::Counts;
 use crate::api::pb::DESCRIPTORS;
 use crate::api::pb::etcdserverpb::cluster_server::ClusterServer;
 use crate::api::pb::etcdserverpb::kv_server::KvServer;
@@ -80,7 +81,7 @@ impl Default for EdgeLimits {
 
 impl EdgeLimits {
     /// Bytes of the largest message that is read, and of the smallest watch response that is cut.
-    fn frame_bytes(self) -> usize {
+    pub(in crate::api) fn frame_bytes(self) -> usize {
         self.request_bytes_max.saturating_add(FRAME_OVERHEAD_BYTES)
     }
 }
@@ -100,6 +101,8 @@ pub struct Edge<B> {
     kv: KvServer<kv::KvService<B>>,
     routes: Routes,
     shared: Arc<Shared<B>>,
+    /// Where calls are counted, if they are.
+    counts: Option<Arc<Counts>>,
 }
 
 #[derive(Debug)]
@@ -149,7 +152,29 @@ impl<B: Backend> Edge<B> {
                 limits,
                 stop,
             }),
+            counts: None,
         }
+    }
+
+    /// The same edge, which counts its calls here.
+    pub fn counting(mut self, counts: Arc<Counts>) -> Self {
+        self.counts = Some(counts);
+        self
+    }
+
+    /// What stands behind this edge.
+    pub(in crate::api) fn backend(&self) -> &B {
+        &self.shared.backend
+    }
+
+    /// The bounds of this edge.
+    pub(in crate::api) fn limits(&self) -> EdgeLimits {
+        self.shared.limits
+    }
+
+    /// What tells of the server's stopping.
+    pub(in crate::api) fn stop(&self) -> &StopSignal {
+        &self.shared.stop
     }
 
     /// Answers one call. Must run on the worker's own thread, inside its `LocalSet`.
@@ -160,6 +185,9 @@ impl<B: Backend> Edge<B> {
     {
         if let Some(refusal) = refuse(&request) {
             return Either::Left(ready(Ok(refusal)));
+        }
+        if let Some(counts) = &self.counts {
+            counts.call(request.uri().path());
         }
         let frame_bytes = self.shared.limits.frame_bytes();
         let request = request.map(|body| FrameLimit::new(body, frame_bytes));

@@ -4,6 +4,7 @@
 
 use super::{channel, kv, member, run, watch};
 use crate::actors::{Engine, EngineConfig, Placement};
+use crate::api::HttpSettings;
 use crate::api::pb::etcdserverpb as pb;
 use crate::api::pb::etcdserverpb::watch_request::RequestUnion;
 use crate::server::{Server, ServerLimits, engine_workers, start};
@@ -21,7 +22,14 @@ async fn serve(placement: Placement) -> (tempfile::TempDir, Engine, Server) {
     let engine = Engine::start(config).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let limits = ServerLimits::default();
-    let server = start(listener, engine_workers(&engine), member(), limits).unwrap();
+    let server = start(
+        listener,
+        engine_workers(&engine),
+        member(),
+        HttpSettings::default(),
+        limits,
+    )
+    .unwrap();
     (dir, engine, server)
 }
 

@@ -3,8 +3,8 @@
 //! It never waits, and refuses what it is told to refuse.
 
 use crate::backend::{
-    Backend, BackendError, GrantedLease, Identity, LeaseTime, Outbox, OutboxLimits, OutboxReader,
-    StoreStatus, StreamItem, WatchControl, WatchCreate,
+    Backend, BackendError, GrantedLease, Identity, Inspection, LeaseTime, Outbox, OutboxLimits,
+    OutboxReader, StoreStatus, StreamItem, WatchControl, WatchCreate,
 };
 use crate::model::{
     DeleteRange, KeyRange, KeyValue, LeaseId, Op, OpAnswer, OpBody, Put, RangeAnswer, RangeQuery,
@@ -151,6 +151,7 @@ impl Backend for Fake {
             revision: self.revision(),
             disk_bytes: 1000,
             live_bytes: 100,
+            compact_revision: Revision(0),
         }
     }
 
@@ -228,6 +229,10 @@ impl Backend for Fake {
             Some(error) => Err(error),
             None => Ok(Revision(state.revision)),
         }
+    }
+
+    async fn inspect(&self) -> Vec<Inspection> {
+        Vec::new()
     }
 
     fn open_stream(&self) -> Result<(Control, OutboxReader), BackendError> {

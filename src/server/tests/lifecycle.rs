@@ -172,20 +172,11 @@ fn a_connection_that_stops_within_its_first_word_does_not_stay() {
     });
 }
 
-// HTTP/1 was cut off without a word, which a newcomer with a browser or curl can only take for a crash.
 #[test]
-fn t2_http1_is_told_what_this_port_speaks() {
+fn what_is_neither_http_2_nor_http_1_is_not_spoken_to() {
     run(async {
         let fake = Fake::new();
         let server = serve(&fake, ServerLimits::default());
-        let mut client = TcpStream::connect(server.local_addr()).await.unwrap();
-        let request = b"POST /v3/kv/range HTTP/1.1\r\nhost: vigil\r\ncontent-length: 2\r\n\r\n{}";
-        client.write_all(request).await.unwrap();
-        let mut said = String::new();
-        client.read_to_string(&mut said).await.unwrap();
-        assert!(said.starts_with("HTTP/1.1 505 "), "{said}");
-        assert!(said.contains("gRPC"), "{said}");
-        // What is neither is not spoken to.
         let mut client = TcpStream::connect(server.local_addr()).await.unwrap();
         client.write_all(b"\x16\x03\x01\x02").await.unwrap();
         let mut said = Vec::new();

@@ -5,6 +5,7 @@
 pub(crate) mod client;
 pub(crate) mod convert;
 pub(crate) mod history;
+pub(crate) mod http;
 pub(crate) mod peer;
 pub(crate) mod process;
 pub(crate) mod recorder;
@@ -17,6 +18,7 @@ pub(crate) mod wait;
 
 pub(crate) use client::Client;
 pub(crate) use history::{Change, History};
+pub(crate) use http::Http;
 pub(crate) use peer::{Peer, PeerKind, Setup};
 pub(crate) use recorder::Recorder;
 pub(crate) use stream::WatchStream;

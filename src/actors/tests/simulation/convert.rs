@@ -174,8 +174,10 @@ fn answer(body: model::OpBody) -> Answer {
 }
 
 fn op_answer(op: model::OpAnswer) -> OpAnswer {
+    // As the edge does.
+    let is_nested = matches!(op.body, model::OpBody::Txn(_));
     OpAnswer {
-        revision: op.revision.0,
+        revision: if is_nested { 0 } else { op.revision.0 },
         answer: answer(op.body),
     }
 }

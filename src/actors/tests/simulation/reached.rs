@@ -129,7 +129,6 @@ impl Counts {
     fn add_answer(&mut self, answer: &Answer) {
         match answer {
             Answer::Compact => self.add(Reached::Compaction, 1),
-            Answer::LeaseEnd => {}
             Answer::Txn { responses, .. } => {
                 let is_txn = |answer: &Answer| matches!(answer, Answer::Txn { .. });
                 let nested = responses.iter().any(|it| is_txn(&it.answer));

@@ -1,0 +1,125 @@
+//! The HTTP/1 edge of one worker: JSON for every gRPC call, events for browsers and curl, and what operators ask for.
+//!
+//! It decides nothing that a gRPC client is told otherwise: JSON calls go through the gRPC edge, and watches are streams
+//! of the same kind. Nothing here outlives its connection.
+
+mod body;
+mod call;
+mod events;
+mod gateway;
+mod guard;
+mod health;
+mod json_values;
+mod metrics;
+mod paths;
+mod percent;
+mod process;
+mod reply;
+mod transcode;
+mod watch_query;
+mod watching;
+
+pub use guard::{NameList, guard};
+
+use super::counts::Counts;
+use super::grpc::Edge;
+use crate::backend::Backend;
+use actix_web::web::{self, Data, ServiceConfig};
+use body::BodyLimits;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How many times longer JSON may be than what it says in protobuf: base64 makes four bytes of three, and names are
+/// written out.
+const JSON_BYTES_FACTOR: usize = 2;
+
+/// What can be set of the HTTP side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpSettings {
+    /// The origins whose pages may read answers.
+    pub cors: NameList,
+    /// The hosts that requests may be addressed to.
+    pub host_whitelist: NameList,
+    /// Serve the JSON gateway.
+    pub grpc_gateway: bool,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self {
+            cors: NameList::default(),
+            host_whitelist: NameList::default(),
+            grpc_gateway: true,
+        }
+    }
+}
+
+/// The clocks of the HTTP side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpClocks {
+    /// How long a request's body may stand still.
+    pub body_pause_max: Duration,
+    /// How often an event stream is told that it is alive, and how far it has come.
+    pub keep_alive_interval: Duration,
+}
+
+/// The HTTP edge of one worker.
+#[derive(Debug)]
+pub struct Http<B> {
+    edge: Edge<B>,
+    settings: HttpSettings,
+    clocks: HttpClocks,
+    counts: Arc<Counts>,
+}
+
+impl<B: Backend> Http<B> {
+    /// The HTTP side of `edge`.
+    pub fn new(
+        edge: Edge<B>,
+        settings: HttpSettings,
+        clocks: HttpClocks,
+        counts: Arc<Counts>,
+    ) -> Self {
+        Self {
+            edge,
+            settings,
+            clocks,
+            counts,
+        }
+    }
+
+    /// Says where everything is. What it serves must run on the worker's own thread, inside its `LocalSet`.
+    pub fn configure(this: &Data<Self>, config: &mut ServiceConfig) {
+        let get = |path: &str| web::resource(path).default_service(web::to(reply::only_get));
+        config
+            .app_data(Data::clone(this))
+            .service(get("/health").route(web::get().to(health::health::<B>)))
+            .service(get("/livez").route(web::get().to(health::livez::<B>)))
+            .service(get("/livez/{check}").route(web::get().to(health::livez::<B>)))
+            .service(get("/readyz").route(web::get().to(health::readyz::<B>)))
+            .service(get("/readyz/{check}").route(web::get().to(health::readyz::<B>)))
+            .service(get("/version").route(web::get().to(health::version::<B>)))
+            .service(get("/metrics").route(web::get().to(metrics::serve::<B>)))
+            .service(get("/watch").route(web::get().to(events::serve::<B>)))
+            .service(get("/watch/{key:.*}").route(web::get().to(events::serve::<B>)))
+            .service(web::resource("/v3/{call:.*}").to(gateway::serve::<B>))
+            .service(web::resource("/v3beta/{call:.*}").to(gateway::serve::<B>))
+            .default_service(web::to(nothing_here));
+    }
+
+    fn backend(&self) -> &B {
+        self.edge.backend()
+    }
+
+    fn body_limits(&self) -> BodyLimits {
+        let frame_bytes = self.edge.limits().frame_bytes();
+        BodyLimits {
+            bytes_max: frame_bytes.saturating_mul(JSON_BYTES_FACTOR),
+            pause_max: self.clocks.body_pause_max,
+        }
+    }
+}
+
+async fn nothing_here() -> actix_web::HttpResponse {
+    reply::not_found()
+}
