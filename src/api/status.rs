@@ -145,6 +145,22 @@ pub(crate) fn encoding_not_served(encoding: &str) -> Status {
     Status::unimplemented(format!("vigil: {encoding} compression is not served"))
 }
 
+/// No JSON call has this path.
+pub(crate) fn no_such_path() -> Status {
+    Status::not_found("Not Found")
+}
+
+/// JSON calls are made by POST.
+pub(crate) fn only_post() -> Status {
+    Status::unimplemented("Method Not Allowed")
+}
+
+/// A JSON call of a service that the protocol has and this server does not know.
+pub(crate) fn path_not_served(grpc_path: &str) -> Status {
+    let call = grpc_path.trim_start_matches('/');
+    Status::unimplemented(format!("vigil: {call} is not served"))
+}
+
 /// A call, or a service, that the protocol has and this server does not serve.
 pub(crate) fn unimplemented(call: &'static str) -> Status {
     Status::unimplemented(format!("vigil: {call} is not served"))

@@ -4,11 +4,11 @@
 //! nothing and sees nothing twice. Events of one revision are one message.
 
 use super::watch_query::WatchQuery;
-use super::watching::{Watching, events, is_refusal, revisions};
+use super::watching::{Watching, events, revisions};
 use super::{Http, reply};
 use crate::api::status;
 use crate::api::stop::StopSignal;
-use crate::backend::{Backend, Next, StreamItem};
+use crate::backend::{Backend, Next, StreamItem, WatchRejection};
 use crate::model::Revision;
 use actix_web::http::StatusCode;
 use actix_web::http::header::CACHE_CONTROL;
@@ -60,7 +60,7 @@ pub(super) async fn serve<B: Backend>(
     let stop = http.edge.stop().clone();
     let registered = match next(&mut watching, stop.clone()).await {
         Ok(StreamItem::Created { revision, .. }) => revision,
-        Ok(item) if is_refusal(&item) => return refused(item),
+        Ok(StreamItem::Rejected { reason, .. }) => return refused(reason),
         Ok(_) => return reply::error(&Status::internal("vigil: a watch began with its end")),
         Err(status) => return reply::error(&status),
     };
@@ -84,13 +84,10 @@ async fn next(watching: &mut Watching, mut stop: StopSignal) -> Result<StreamIte
     }
 }
 
-fn refused(item: StreamItem) -> HttpResponse {
-    let StreamItem::Rejected { reason, .. } = item else {
-        return reply::error(&status::stopped());
-    };
+fn refused(reason: WatchRejection) -> HttpResponse {
     let text = status::rejection(reason).into_owned();
     reply::error(&match reason {
-        crate::backend::WatchRejection::TooManyWatches { .. } => Status::resource_exhausted(text),
+        WatchRejection::TooManyWatches { .. } => Status::resource_exhausted(text),
         _ => Status::invalid_argument(text),
     })
 }

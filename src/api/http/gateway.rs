@@ -8,6 +8,7 @@ use super::call::{self, Answers, Requests};
 use super::json_values::{JsonValues, Unusable};
 use super::reply;
 use super::transcode::Method;
+use crate::api::status;
 use crate::backend::Backend;
 use actix_web::dev::Payload;
 use actix_web::http::Method as HttpMethod;
@@ -35,26 +36,22 @@ pub(super) async fn serve<B: Backend>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let path = request.path();
-    let beta = path.strip_prefix(BETA_PREFIX);
-    let found = match beta {
-        Some(rest) => Method::find(&format!("/v3/{rest}")),
-        None => Method::find(path),
-    };
     if !http.settings.grpc_gateway {
         return reply::not_found();
     }
+    let path = request.path();
+    let found = match path.strip_prefix(BETA_PREFIX) {
+        Some(rest) => Method::find(&format!("/v3/{rest}")),
+        None => Method::find(path),
+    };
     let Some(method) = found else {
-        return reply::error(&Status::not_found("Not Found"));
+        return reply::error(&status::no_such_path());
     };
     if request.method() != HttpMethod::POST {
-        return reply::error(&Status::unimplemented("Method Not Allowed"));
+        return reply::error(&status::only_post());
     }
     let Some(streams) = method.streams() else {
-        return reply::error(&Status::unimplemented(format!(
-            "vigil: {} is not served",
-            method.grpc_path.trim_start_matches('/')
-        )));
+        return reply::error(&status::path_not_served(method.grpc_path));
     };
     let mut payload = payload.into_inner();
     let metadata = metadata(request.headers());

@@ -4,9 +4,7 @@
 //! revision is never split: its events are one document.
 
 use crate::api::counts::Counts;
-use crate::backend::{
-    Backend, BackendError, Batch, Next, OutboxReader, StreamItem, WatchControl, WatchCreate,
-};
+use crate::backend::{Backend, BackendError, Batch, Next, OutboxReader, WatchControl, WatchCreate};
 use crate::model::{Event, EventKind, KeyValue};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -138,11 +136,6 @@ fn insert_bytes(value: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
             BASE64_STANDARD.encode(bytes).into(),
         ),
     };
-}
-
-/// What a stream says before anything has happened: that it watches, or that it will not.
-pub(super) fn is_refusal(item: &StreamItem) -> bool {
-    matches!(item, StreamItem::Rejected { .. })
 }
 
 #[cfg(test)]
