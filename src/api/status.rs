@@ -62,6 +62,14 @@ pub(crate) fn backend(error: &BackendError) -> Status {
     }
 }
 
+/// The same for a lock or an election. etcd's own client stands between those and its store, and takes the code away.
+pub(crate) fn in_line(error: &BackendError) -> Status {
+    match error {
+        BackendError::Refused(reason) => Status::unknown(refusal(reason).message()),
+        _ => backend(error),
+    }
+}
+
 /// The server is stopping; clients try elsewhere, and watches resume by revision.
 pub(crate) fn stopped() -> Status {
     Status::unavailable("etcdserver: server stopped")

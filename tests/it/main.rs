@@ -13,6 +13,7 @@
 mod bench;
 mod bugs;
 mod clients;
+mod conformance;
 mod crash;
 mod durability;
 mod etcdctl;

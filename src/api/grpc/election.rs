@@ -52,7 +52,7 @@ impl<B: Backend> ElectionService<B> {
             failure: Vec::new(),
         };
         let answer = self.backend.write(Write::Txn(txn)).await;
-        let answer = answer.map_err(|error| status::backend(&error))?;
+        let answer = answer.map_err(|error| status::in_line(&error))?;
         match answer.body {
             OpBody::Txn(txn) if txn.succeeded => Ok(answer.revision),
             _ => Err(status::not_leader()),
@@ -211,7 +211,7 @@ impl<B: Backend> Election for ElectionService<B> {
     ) -> Result<Response<ResignResponse>, Status> {
         let LeaderKey { key, rev, .. } = proof(request.into_inner().leader)?;
         let answer = self.backend.write(delete_created_at(key, rev)).await;
-        let answer = answer.map_err(|error| status::backend(&error))?;
+        let answer = answer.map_err(|error| status::in_line(&error))?;
         let header = convert::header(self.backend.identity(), answer.revision);
         Ok(Response::new(ResignResponse {
             header: Some(header),

@@ -35,7 +35,7 @@ impl<B: Backend> Lock for LockService<B> {
         // The lease may have ended meanwhile, and the key with it.
         let own = RangeQuery::latest(KeyRange::single(place.key.clone()));
         let asked = backend.range(own).await;
-        let (revision, answer) = asked.map_err(|error| status::backend(&error))?;
+        let (revision, answer) = asked.map_err(|error| status::in_line(&error))?;
         if answer.kvs.is_empty() {
             return Err(status::session_expired());
         }
@@ -55,7 +55,7 @@ impl<B: Backend> Lock for LockService<B> {
             prev_kv: false,
         });
         let answer = self.backend.write(delete).await;
-        let answer = answer.map_err(|error| status::backend(&error))?;
+        let answer = answer.map_err(|error| status::in_line(&error))?;
         let header = convert::header(self.backend.identity(), answer.revision);
         Ok(Response::new(UnlockResponse {
             header: Some(header),

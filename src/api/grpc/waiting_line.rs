@@ -61,7 +61,7 @@ fn key_of(prefix: &[u8], lease: LeaseId) -> Bytes {
 }
 
 fn backend_status(error: BackendError) -> Status {
-    status::backend(&error)
+    status::in_line(&error)
 }
 
 impl<B: Backend> Place<B> {
