@@ -2,10 +2,12 @@
 //!
 //! `tonic::transport::Server` would spawn outside of the worker's `LocalSet`, where no actor can be started (T1).
 
+use super::handshake::handshake;
 use super::io::Io;
 use super::{Accepted, ServerLimits};
 use crate::api::{Edge, StopSignal};
 use crate::backend::Backend;
+use crate::tls::ServerTls;
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -13,18 +15,16 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::future::Future;
 use std::io;
 use std::pin::pin;
-use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 /// What every HTTP/2 connection opens with.
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// How long to wait, at first and at most, for the rest of a first word of which only a part has come.
-const LOOK_AGAIN_MIN: Duration = Duration::from_millis(1);
-const LOOK_AGAIN_MAX: Duration = Duration::from_millis(250);
 /// How many reads of a request are dropped at most before its connection is closed.
 const HTTP1_READS_MAX: usize = 64;
+const HTTP1_STATUS: &str = "505 HTTP Version Not Supported";
+const HTTP1_TEXT: &str = "vigil: this port speaks gRPC over HTTP/2, and no HTTP/1\n";
 
 /// Spawns on the current thread's `LocalSet`.
 #[derive(Clone, Copy, Debug)]
@@ -51,9 +51,10 @@ pub(super) async fn serve<B: Backend>(
         socket,
         peer,
         place,
+        tls,
     } = accepted;
     let socket = tokio::select! {
-        socket = open(socket, limits) => match socket {
+        socket = open(socket, tls.as_deref(), limits) => match socket {
             Ok(Some(socket)) => socket,
             Ok(None) => return log::debug!("connection from {peer}: not HTTP/2"),
             Err(error) => return log::debug!("connection from {peer}: {error}"),
@@ -87,15 +88,26 @@ pub(super) async fn serve<B: Backend>(
     drop(place);
 }
 
-/// Takes the socket into this thread's reactor, and waits for all of the client's first word, so that a connection which
-/// never says it does not stay. `None` when that word is not HTTP/2's.
-async fn open(socket: std::net::TcpStream, limits: ServerLimits) -> io::Result<Option<Io>> {
-    let mut socket = TcpStream::from_std(socket)?;
+/// Takes the socket into this thread's reactor, makes it secret where TLS is spoken, and waits for all of the client's
+/// first word, so that a connection which never says it does not stay. `None` when that word is not HTTP/2's.
+async fn open(
+    socket: std::net::TcpStream,
+    tls: Option<&ServerTls>,
+    limits: ServerLimits,
+) -> io::Result<Option<Io>> {
+    let socket = TcpStream::from_std(socket)?;
     socket.set_nodelay(true)?;
     let opened = async {
-        match first_word(&socket).await? {
-            FirstWord::Http2 => return Ok(Some(Io::plain(socket))),
-            FirstWord::Http1 => decline_http1(&mut socket).await?,
+        let mut socket = match tls {
+            None => Io::plain(socket),
+            Some(tls) => match handshake(socket, tls).await? {
+                Some(socket) => socket,
+                None => return Ok(None),
+            },
+        };
+        match first_word(&mut socket).await? {
+            FirstWord::Http2 => return Ok(Some(socket)),
+            FirstWord::Http1 => decline(&mut socket, HTTP1_STATUS, HTTP1_TEXT).await?,
             FirstWord::Other => {}
         }
         Ok(None)
@@ -111,33 +123,37 @@ enum FirstWord {
     Other,
 }
 
-/// Looks at the first bytes and leaves them where they are.
-async fn first_word(socket: &TcpStream) -> io::Result<FirstWord> {
+/// Looks at the first bytes and gives them back.
+async fn first_word(socket: &mut Io) -> io::Result<FirstWord> {
     let mut buffer = [0; HTTP2_PREFACE.len()];
-    let mut pause = LOOK_AGAIN_MIN;
+    let mut filled = 0;
     loop {
-        let count = socket.peek(&mut buffer).await?;
-        let word = buffer.get(..count).unwrap_or_default();
-        match word.first() {
-            None => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Some(_) if word == HTTP2_PREFACE => return Ok(FirstWord::Http2),
-            Some(_) if HTTP2_PREFACE.starts_with(word) => {}
-            Some(letter) if letter.is_ascii_uppercase() => return Ok(FirstWord::Http1),
-            Some(_) => return Ok(FirstWord::Other),
-        }
-        // Bytes that were only looked at leave the socket readable, so there is nothing to wait for but time.
-        sleep(pause).await;
-        pause = (pause * 2).min(LOOK_AGAIN_MAX);
+        let rest = buffer.get_mut(filled..).unwrap_or_default();
+        let count = socket.read(rest).await?;
+        filled += count;
+        let word = buffer.get(..filled).unwrap_or_default();
+        let opens_with = match word.first() {
+            _ if count == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            _ if word == HTTP2_PREFACE => FirstWord::Http2,
+            _ if HTTP2_PREFACE.starts_with(word) => continue,
+            Some(letter) if letter.is_ascii_uppercase() => FirstWord::Http1,
+            _ => FirstWord::Other,
+        };
+        socket.give_back(word);
+        return Ok(opens_with);
     }
 }
 
-/// Tells an HTTP/1 client what is spoken here. Its request is read and dropped: closing a socket with bytes unread would
-/// take the answer back.
-async fn decline_http1(socket: &mut TcpStream) -> io::Result<()> {
-    const TEXT: &str = "vigil: this port speaks gRPC over HTTP/2, and no HTTP/1\n";
-    let bytes = TEXT.len();
-    let head = "HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-type: text/plain";
-    let answer = format!("{head}\r\ncontent-length: {bytes}\r\nconnection: close\r\n\r\n{TEXT}");
+/// Tells an HTTP/1 client what is spoken here instead. Its request is read and dropped: closing a socket with bytes unread
+/// would take the answer back.
+pub(super) async fn decline(
+    socket: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    status: &str,
+    text: &str,
+) -> io::Result<()> {
+    let bytes = text.len();
+    let head = format!("HTTP/1.1 {status}\r\ncontent-type: text/plain");
+    let answer = format!("{head}\r\ncontent-length: {bytes}\r\nconnection: close\r\n\r\n{text}");
     socket.write_all(answer.as_bytes()).await?;
     socket.shutdown().await?;
     let mut dropped = [0; 1024];

@@ -7,6 +7,7 @@ mod engine;
 mod fake;
 mod kv;
 mod lifecycle;
+mod tls;
 mod watch;
 
 use super::{Server, ServerLimits, Worker, start};
