@@ -163,6 +163,11 @@ async fn a_mirror_goes_on_across_a_kill_of_its_source_and_keeps_revisions_whole(
     become_equal((&source, ""), (&destination, "")).await;
     client.put("last", "one").await;
     become_equal((&source, ""), (&destination, "")).await;
+    let followed = keys(&destination, "t/2").await;
+    assert_eq!(
+        followed[0].version, 1,
+        "what was made before the kill is not made again"
+    );
     let said = mirror.err();
     assert_eq!(
         said.matches("keys put").count(),
