@@ -3,6 +3,12 @@
 //! It says which words and flags there are and what they mean when left out. It never decides whether a value is any
 //! good: `config` does that for the server, and each verb for itself.
 
+mod tls;
+mod transfer;
+
+pub use tls::{ServeTlsArgs, TlsArgs};
+pub use transfer::{ExportArgs, ImportArgs, MirrorArgs};
+
 use crate::actors::EngineLimits;
 use crate::bench::BenchArgs;
 use crate::server::ServerLimits;
@@ -49,6 +55,12 @@ pub enum Verb {
     Compact(CompactArgs),
     /// Show what the server says of itself.
     Status(StatusArgs),
+    /// Copy one server's keys to another, and go on with every change of them, until interrupted.
+    Mirror(MirrorArgs),
+    /// Write keys as JSON, a line each.
+    Export(ExportArgs),
+    /// Put the keys that an export has written.
+    Import(ImportArgs),
 }
 
 /// The flags of `vigil serve`; each can be set as `VIGIL_*` in the environment too.
@@ -63,7 +75,7 @@ pub struct ServeArgs {
     )]
     #[arg(default_value = "vigil.data")]
     pub data_dir: PathBuf,
-    /// Address to serve clients on; port 0 takes a free one.
+    /// Address to serve clients on, with or without http:// or https:// before it; port 0 takes a free one.
     #[arg(
         long,
         env = "VIGIL_LISTEN_CLIENT",
@@ -72,7 +84,7 @@ pub struct ServeArgs {
     )]
     #[arg(default_value = "127.0.0.1:2379")]
     pub listen_client: String,
-    /// URL that clients are told to use; http://HOST:PORT of --listen-client when not set.
+    /// URL that clients are told to use; that of --listen-client when not set.
     #[arg(
         long,
         env = "VIGIL_ADVERTISE_CLIENT_URL",
@@ -104,6 +116,9 @@ pub struct ServeArgs {
     /// The HTTP side.
     #[command(flatten)]
     pub http: HttpArgs,
+    /// TLS.
+    #[command(flatten)]
+    pub tls: ServeTlsArgs,
     /// The limits.
     #[command(flatten)]
     pub limits: LimitArgs,
@@ -240,7 +255,7 @@ pub struct LimitArgs {
 /// What every verb needs: where the server is and how to print.
 #[derive(Clone, Debug, Args)]
 pub struct ClientArgs {
-    /// Address of the server.
+    /// Address of the server, with or without http:// or https:// before it.
     #[arg(
         long,
         env = "VIGIL_ENDPOINT",
@@ -261,6 +276,9 @@ pub struct ClientArgs {
     )]
     #[arg(default_value_t = 5000)]
     pub timeout_ms: u64,
+    /// TLS.
+    #[command(flatten)]
+    pub tls: TlsArgs,
 }
 
 /// How answers are printed.

@@ -50,6 +50,8 @@
 
 mod fault;
 
+pub mod tls;
+
 pub mod model;
 
 pub mod storage;

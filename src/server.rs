@@ -3,6 +3,7 @@
 //! A connection is accepted once and lives on one worker to its end (T1). Nothing here knows what is said on one.
 
 mod connection;
+mod handshake;
 mod http1;
 mod io;
 mod run;
@@ -17,6 +18,7 @@ use crate::api::{
     Counts, Edge, EdgeLimits, Http, HttpClocks, HttpSettings, Member, Stop, StopSignal,
 };
 use crate::backend::{Backend, LocalBackend};
+use crate::tls::ServerTls;
 use actix_rt::{Arbiter, ArbiterHandle};
 use std::future::Future;
 use std::io as std_io;
@@ -113,12 +115,41 @@ pub fn engine_workers(engine: &Engine) -> Vec<Worker<LocalBackend>> {
     (0..engine.workers()).map(worker).collect()
 }
 
+/// Where clients connect, and what is spoken there before anything else.
+#[derive(Debug)]
+pub struct Listening {
+    listener: TcpListener,
+    tls: Option<Arc<ServerTls>>,
+}
+
+impl From<TcpListener> for Listening {
+    /// Plain text.
+    fn from(listener: TcpListener) -> Self {
+        Self {
+            listener,
+            tls: None,
+        }
+    }
+}
+
+impl Listening {
+    /// TLS and nothing else.
+    pub fn over_tls(listener: TcpListener, tls: ServerTls) -> Self {
+        Self {
+            listener,
+            tls: Some(Arc::new(tls)),
+        }
+    }
+}
+
 /// A connection on its way to its worker.
 struct Accepted {
     socket: std::net::TcpStream,
     peer: SocketAddr,
     /// Its place among `connections_max`.
     place: OwnedSemaphorePermit,
+    /// What is spoken before anything else, unless the port is plain.
+    tls: Option<Arc<ServerTls>>,
 }
 
 /// A server that runs.
@@ -133,19 +164,20 @@ pub struct Server {
     shutdown_grace: Duration,
 }
 
-/// Serves what connects to `listener` on these workers, in turn. Must be called inside a tokio runtime, which then
+/// Serves what connects on these workers, in turn. Must be called inside a tokio runtime, which then
 /// accepts.
 ///
 /// # Errors
 ///
 /// When there are no workers, when one of them has stopped, or when the listener cannot be used.
 pub fn start<B: Backend>(
-    listener: TcpListener,
+    listening: impl Into<Listening>,
     workers: Vec<Worker<B>>,
     member: Member,
     http: HttpSettings,
     limits: ServerLimits,
 ) -> std_io::Result<Server> {
+    let Listening { listener, tls } = listening.into();
     if workers.is_empty() {
         return Err(std_io::Error::other("a server needs a worker"));
     }
@@ -195,7 +227,8 @@ pub fn start<B: Backend>(
     let places = Arc::new(Semaphore::new(
         limits.connections_max.min(Semaphore::MAX_PERMITS),
     ));
-    let accepting = tokio::spawn(until_stopped(signal, accept(listener, queues, places)));
+    let accepting = accept(listener, queues, places, tls);
+    let accepting = tokio::spawn(until_stopped(signal, accepting));
     Ok(Server {
         local_addr,
         stop,
@@ -248,6 +281,7 @@ async fn accept(
     listener: tokio::net::TcpListener,
     queues: Vec<mpsc::Sender<Accepted>>,
     places: Arc<Semaphore>,
+    tls: Option<Arc<ServerTls>>,
 ) {
     let mut turn = 0_usize;
     loop {
@@ -259,6 +293,7 @@ async fn accept(
                 socket,
                 peer,
                 place,
+                tls: tls.clone(),
             }),
             Err(error) => Err(error),
         };

@@ -25,6 +25,7 @@ const FILE_LINES_MAX: usize = 500;
 /// `fault`, which is not there in a build that is used.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("fault", &[]),
+    ("tls", &[]),
     ("model", &[]),
     ("storage", &["model"]),
     ("watch", &["model"]),
@@ -33,12 +34,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("relay", &["model", "actors", "backend"]),
     ("api", &["model", "backend"]),
     ("bench", &["api"]),
-    ("cli", &["storage", "actors", "server", "bench"]),
+    ("cli", &["tls", "storage", "actors", "server", "bench"]),
     (
         "config",
-        &["storage", "watch", "actors", "api", "server", "cli"],
+        &["tls", "storage", "watch", "actors", "api", "server", "cli"],
     ),
-    ("verbs", &["model", "api", "cli"]),
+    ("verbs", &["tls", "model", "api", "cli"]),
 ];
 
 /// In `actors`: the wiring, the table of who is started again, and the edge's half of a stream, which starts watchers.

@@ -2,11 +2,13 @@
 //!
 //! `tonic::transport::Server` would spawn outside of the worker's `LocalSet`, where no actor can be started (T1).
 
+use super::handshake::handshake;
 use super::http1::Http1;
 use super::io::Io;
 use super::{Accepted, ServerLimits};
 use crate::api::{Edge, StopSignal};
 use crate::backend::Backend;
+use crate::tls::ServerTls;
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -17,16 +19,16 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 /// What every HTTP/2 connection opens with.
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// How long to wait, at first and at most, for the rest of a first word of which only a part has come.
-const LOOK_AGAIN_MIN: Duration = Duration::from_millis(1);
-const LOOK_AGAIN_MAX: Duration = Duration::from_millis(250);
 /// How long an HTTP/1 connection may be silent before the kernel asks whether anybody is there.
 const SILENCE_MAX: Duration = Duration::from_mins(1);
+/// How many reads of a request are dropped at most before its connection is closed.
+const HTTP1_READS_MAX: usize = 64;
 
 /// Spawns on the current thread's `LocalSet`.
 #[derive(Clone, Copy, Debug)]
@@ -53,10 +55,12 @@ pub(super) async fn serve<B: Backend>(
         socket,
         peer,
         place,
+        tls,
     } = accepted;
     let (socket, word) = tokio::select! {
-        opened = open(socket, limits) => match opened {
-            Ok(opened) => opened,
+        opened = open(socket, tls.as_deref(), limits) => match opened {
+            Ok(Some(opened)) => opened,
+            Ok(None) => return log::debug!("connection from {peer}: no TLS"),
             Err(error) => return log::debug!("connection from {peer}: {error}"),
         },
         () = signal.stopped() => return,
@@ -102,18 +106,32 @@ async fn serve_http2<B: Backend>(
     }
 }
 
-/// Takes the socket into this thread's reactor, and waits for all of the client's first word, so that a connection which
-/// never says it does not stay.
-async fn open(socket: std::net::TcpStream, limits: ServerLimits) -> io::Result<(Io, FirstWord)> {
+/// Takes the socket into this thread's reactor, makes it secret where TLS is spoken, and waits for all of the client's
+/// first word, so that a connection which never says it does not stay. `None` when the client speaks no TLS.
+async fn open(
+    socket: std::net::TcpStream,
+    tls: Option<&ServerTls>,
+    limits: ServerLimits,
+) -> io::Result<Option<(Io, FirstWord)>> {
     let socket = TcpStream::from_std(socket)?;
     socket.set_nodelay(true)?;
-    let word = timeout(limits.first_word_timeout, first_word(&socket)).await??;
-    if matches!(word, FirstWord::Http1) {
-        // HTTP/2 pings whoever is silent; here the kernel has to find out who is gone.
-        sockopt::set_socket_keepalive(&socket, true)?;
-        sockopt::set_tcp_keepidle(&socket, SILENCE_MAX)?;
-    }
-    Ok((Io::plain(socket), word))
+    let opened = async {
+        let mut socket = match tls {
+            None => Io::plain(socket),
+            Some(tls) => match handshake(socket, tls).await? {
+                Some(socket) => socket,
+                None => return Ok(None),
+            },
+        };
+        let word = first_word(&mut socket).await?;
+        if matches!(word, FirstWord::Http1) {
+            // HTTP/2 pings whoever is silent; here the kernel has to find out who is gone.
+            sockopt::set_socket_keepalive(socket.tcp(), true)?;
+            sockopt::set_tcp_keepidle(socket.tcp(), SILENCE_MAX)?;
+        }
+        Ok(Some((socket, word)))
+    };
+    timeout(limits.first_word_timeout, opened).await?
 }
 
 /// What a connection opens with.
@@ -124,22 +142,44 @@ enum FirstWord {
     Other,
 }
 
-/// Looks at the first bytes and leaves them where they are.
-async fn first_word(socket: &TcpStream) -> io::Result<FirstWord> {
+/// Looks at the first bytes and gives them back.
+async fn first_word(socket: &mut Io) -> io::Result<FirstWord> {
     let mut buffer = [0; HTTP2_PREFACE.len()];
-    let mut pause = LOOK_AGAIN_MIN;
+    let mut filled = 0;
     loop {
-        let count = socket.peek(&mut buffer).await?;
-        let word = buffer.get(..count).unwrap_or_default();
-        match word.first() {
-            None => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Some(_) if word == HTTP2_PREFACE => return Ok(FirstWord::Http2),
-            Some(_) if HTTP2_PREFACE.starts_with(word) => {}
-            Some(letter) if letter.is_ascii_uppercase() => return Ok(FirstWord::Http1),
-            Some(_) => return Ok(FirstWord::Other),
-        }
-        // Bytes that were only looked at leave the socket readable, so there is nothing to wait for but time.
-        sleep(pause).await;
-        pause = (pause * 2).min(LOOK_AGAIN_MAX);
+        let rest = buffer.get_mut(filled..).unwrap_or_default();
+        let count = socket.read(rest).await?;
+        filled += count;
+        let word = buffer.get(..filled).unwrap_or_default();
+        let opens_with = match word.first() {
+            _ if count == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            _ if word == HTTP2_PREFACE => FirstWord::Http2,
+            _ if HTTP2_PREFACE.starts_with(word) => continue,
+            Some(letter) if letter.is_ascii_uppercase() => FirstWord::Http1,
+            _ => FirstWord::Other,
+        };
+        socket.give_back(word);
+        return Ok(opens_with);
     }
+}
+
+/// Tells a client that speaks plain HTTP/1 where TLS is spoken. Its request is read and dropped: closing a socket with bytes unread
+/// would take the answer back.
+pub(super) async fn decline(
+    socket: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    status: &str,
+    text: &str,
+) -> io::Result<()> {
+    let bytes = text.len();
+    let head = format!("HTTP/1.1 {status}\r\ncontent-type: text/plain");
+    let answer = format!("{head}\r\ncontent-length: {bytes}\r\nconnection: close\r\n\r\n{text}");
+    socket.write_all(answer.as_bytes()).await?;
+    socket.shutdown().await?;
+    let mut dropped = [0; 1024];
+    for _ in 0..HTTP1_READS_MAX {
+        if socket.read(&mut dropped).await? == 0 {
+            break;
+        }
+    }
+    Ok(())
 }

@@ -2,10 +2,11 @@
 //!
 //! It puts the parts together and decides nothing for them. It neither prints nor ends the process: its caller does.
 
-use super::{ServerLimits, engine_workers, start};
+use super::{Listening, ServerLimits, engine_workers, start};
 use crate::actors::{Engine, EngineConfig, EngineError};
 use crate::api::{HttpSettings, Member};
 use crate::storage::StorageError;
+use crate::tls::{ServerTls, TlsError, TlsSource};
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -17,6 +18,8 @@ pub struct ServeConfig {
     pub listen_client: SocketAddr,
     /// URL that clients are told to use; `None` is the bound address.
     pub advertise_client_url: Option<String>,
+    /// Where the certificate comes from; `None` is no TLS.
+    pub tls: Option<TlsSource>,
     /// Name of this member.
     pub name: String,
     /// What can be set of the HTTP side.
@@ -39,6 +42,9 @@ pub enum ServeError {
         /// Why not.
         source: io::Error,
     },
+    /// A certificate or a key cannot be used.
+    #[error("cannot serve over TLS")]
+    Tls(#[from] TlsError),
     /// The data directory cannot be opened.
     #[error("cannot open the store")]
     Open(#[source] StorageError),
@@ -61,23 +67,50 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let address = config.listen_client;
-    // First the cheap thing that fails: a store takes its time to open.
+    // First the cheap things that fail: a store takes its time to open.
     let listener =
         TcpListener::bind(address).map_err(|source| ServeError::Listen { address, source })?;
     let bound = listener
         .local_addr()
         .map_err(|source| ServeError::Listen { address, source })?;
+    let given = match &config.tls {
+        Some(TlsSource::Files(files)) => Some(ServerTls::open(files.clone())?),
+        _ => None,
+    };
+    let data_dir = config.engine.data_dir.clone();
     let engine = Engine::start(config.engine)
         .await
         .map_err(ServeError::Open)?;
+    let tls = match config.tls {
+        // Only now is the directory known to be ours.
+        Some(TlsSource::Own {
+            trusted_ca_file,
+            hosts,
+        }) => match ServerTls::open_own(&data_dir, trusted_ca_file, hosts) {
+            Ok(own) => Some(own),
+            Err(error) => {
+                engine.stop().await.map_err(ServeError::Close)?;
+                return Err(error.into());
+            }
+        },
+        _ => given,
+    };
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let url = config
+        .advertise_client_url
+        .unwrap_or_else(|| url_of(scheme, bound));
     let member = Member {
         name: config.name,
-        client_urls: vec![config.advertise_client_url.unwrap_or_else(|| url_of(bound))],
+        client_urls: vec![url],
+    };
+    let listening = match tls {
+        Some(tls) => Listening::over_tls(listener, tls),
+        None => listener.into(),
     };
     let workers = engine_workers(&engine);
     let server =
-        start(listener, workers, member, config.http, config.limits).map_err(ServeError::Serve)?;
-    log::info!(revision = engine.revision().0, workers = engine.workers(); "serving clients on {bound}");
+        start(listening, workers, member, config.http, config.limits).map_err(ServeError::Serve)?;
+    log::info!(revision = engine.revision().0, workers = engine.workers(); "serving clients on {scheme}://{bound}");
     ready(bound);
     let failure = tokio::select! {
         () = stop => None,
@@ -93,10 +126,10 @@ pub async fn run(
 }
 
 /// Where clients find a server that listens here; an address that stands for all of them is none to connect to.
-fn url_of(bound: SocketAddr) -> String {
+fn url_of(scheme: &str, bound: SocketAddr) -> String {
     if bound.ip().is_unspecified() {
-        format!("http://localhost:{}", bound.port())
+        format!("{scheme}://localhost:{}", bound.port())
     } else {
-        format!("http://{bound}")
+        format!("{scheme}://{bound}")
     }
 }

@@ -8,6 +8,7 @@ mod fake;
 mod http1;
 mod kv;
 mod lifecycle;
+mod tls;
 mod watch;
 
 use super::{Server, ServerLimits, Worker, start};

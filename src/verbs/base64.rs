@@ -1,6 +1,6 @@
 //! Bytes as base64 text, the way JSON answers carry keys and values: standard alphabet, padded.
 //!
-//! It only encodes: no verb reads base64.
+//! What is read back has to be exactly what would have been written.
 
 const ALPHABET: [u8; 64] = *b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const PADDING: char = '=';
@@ -25,18 +25,48 @@ pub(super) fn encode(bytes: &[u8]) -> String {
     text
 }
 
+/// The bytes of a text, if it is their base64 and nothing else.
+pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    for group in text.as_bytes().chunks(4) {
+        let mut bits = 0_u32;
+        for letter in group {
+            let at = ALPHABET.iter().position(|known| known == letter);
+            bits = bits << 6 | u32::try_from(at.unwrap_or_default()).unwrap_or_default();
+        }
+        bytes.extend(bits.to_be_bytes().into_iter().skip(1));
+    }
+    let padding = text.chars().rev().take_while(|letter| *letter == PADDING);
+    let padding = padding.count().min(2);
+    bytes.truncate(bytes.len().saturating_sub(padding));
+    // Whatever was passed over above is not what these bytes are written as.
+    (encode(&bytes) == text).then_some(bytes)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::encode;
+    use super::{decode, encode};
 
     #[test]
     fn every_length_of_the_last_group_is_padded_right() {
-        let check = |bytes: &[u8], text: &str| assert_eq!(encode(bytes), text);
+        let check = |bytes: &[u8], text: &str| {
+            assert_eq!(encode(bytes), text);
+            assert_eq!(decode(text).as_deref(), Some(bytes), "{text}");
+        };
         check(b"", "");
         check(b"f", "Zg==");
         check(b"fo", "Zm8=");
         check(b"foo", "Zm9v");
         check(b"foob", "Zm9vYg==");
         check(b"\x00\xff\xfe\x3e", "AP/+Pg==");
+    }
+
+    #[test]
+    fn what_is_not_base64_is_not_taken_for_it() {
+        for text in [
+            "Zg", "Zg=", "Zh==", "Zg==Zg==", "Z", "Zm9v=", "Zm9v====", "Zm 9", "Zm-_", "=", "====",
+        ] {
+            assert_eq!(decode(text), None, "{text}");
+        }
     }
 }

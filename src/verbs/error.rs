@@ -2,19 +2,27 @@
 //!
 //! A server's own words are passed on as they came.
 
+use crate::tls::TlsError;
+use std::error::Error;
 use std::io;
+use std::path::PathBuf;
 use tonic::{Code, Status};
 
 /// Why a verb failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerbError {
-    /// `--endpoint` is not an address.
-    #[error("--endpoint is {endpoint:?}, and HOST:PORT is needed")]
+    /// An endpoint is not an address.
+    #[error(
+        "{endpoint:?} is no endpoint: HOST:PORT is needed, with or without http:// or https:// before it"
+    )]
     Endpoint {
         /// What was given.
         endpoint: String,
     },
+    /// A certificate or a key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Nobody listens there.
     #[error("cannot reach {endpoint}")]
     Unreachable {
@@ -49,8 +57,32 @@ pub enum VerbError {
         /// The oldest revision that can be watched from.
         compact_revision: i64,
     },
-    /// The value could not be read.
-    #[error("cannot read the value from standard input")]
+    /// A key consists of nothing but the prefix that is to be left away.
+    #[error("{key:?} would have no name at the destination")]
+    NoName {
+        /// The key at the source.
+        key: String,
+    },
+    /// A line to be imported is no good.
+    #[error("line {line}: {reason} ({imported} keys of the lines before it are imported)")]
+    Line {
+        /// Its number, from 1.
+        line: u64,
+        /// What is wrong with it.
+        reason: String,
+        /// How many keys are there already.
+        imported: u64,
+    },
+    /// A file could not be opened.
+    #[error("cannot read {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The input could not be read.
+    #[error("cannot read from standard input")]
     Input(#[source] io::Error),
     /// The answer could not be printed.
     #[error("cannot write to standard output")]
@@ -69,24 +101,48 @@ impl VerbError {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 
+    /// True when history that is needed is gone.
+    pub(super) fn is_compacted(&self) -> bool {
+        match self {
+            Self::WatchCompacted { .. } => true,
+            Self::Status(status) => {
+                status.code() == Code::OutOfRange && status.message().contains("compacted")
+            }
+            _ => false,
+        }
+    }
+
     /// True when the connection, and not the request, is at fault, so that asking again elsewhere or later may help.
     pub(super) fn is_connection(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::TimedOut { .. } => true,
             // A status that was made on this side of the wire carries the transport's error with it.
             Self::Status(status) => {
-                status.code() == Code::Unavailable || std::error::Error::source(status).is_some()
+                status.code() == Code::Unavailable || Error::source(status).is_some()
             }
             _ => false,
         }
     }
 }
 
-/// What the status says; one without words says its code.
-fn words(status: &Status) -> &str {
-    if status.message().is_empty() {
+/// What the status says; one without words says its code, and one that was made on this side of the wire what is behind it.
+fn words(status: &Status) -> String {
+    let said = if status.message().is_empty() {
         status.code().description()
     } else {
         status.message()
+    };
+    match Error::source(status) {
+        None => said.to_owned(),
+        Some(source) => format!("{said}: {}", root_cause(source)),
     }
+}
+
+/// The transport wraps the system's error several times; the innermost says why.
+pub(super) fn root_cause(error: &dyn Error) -> io::Error {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    io::Error::other(cause.to_string())
 }

@@ -2,14 +2,14 @@
 //!
 //! Nothing is printed here.
 
-use super::VerbError;
+use super::{VerbError, within};
 use crate::api::pb::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
     PutResponse, RangeRequest, RangeResponse,
     kv_client::KvClient,
     range_request::{SortOrder, SortTarget},
 };
-use crate::cli::{CompactArgs, DelArgs, GetArgs, Order, PutArgs, RangeArgs, SortBy};
+use crate::cli::{ClientArgs, CompactArgs, DelArgs, GetArgs, Order, PutArgs, RangeArgs, SortBy};
 use crate::model::{KeyRange, RangeEnd};
 use bytes::Bytes;
 use std::ffi::OsString;
@@ -99,6 +99,11 @@ pub(super) fn wire_range(args: &RangeArgs) -> (Bytes, Bytes) {
         let end = args.range_end.as_ref().map(raw);
         KeyRange::from_wire(key, end.unwrap_or_default())
     };
+    wire(range)
+}
+
+/// The protocol's `key` and `range_end` of a range.
+pub(super) fn wire(range: KeyRange) -> (Bytes, Bytes) {
     let end = match range.end {
         RangeEnd::Single => return (range.start, Bytes::new()),
         RangeEnd::Open => ZERO,
@@ -119,8 +124,20 @@ fn raw(text: &OsString) -> Bytes {
 }
 
 /// Answers can be as large as the server lets them be.
-fn client(channel: Channel) -> KvClient<Channel> {
+pub(super) fn client(channel: Channel) -> KvClient<Channel> {
     KvClient::new(channel).max_decoding_message_size(usize::MAX)
+}
+
+/// The server's revision.
+pub(super) async fn revision(channel: &Channel, args: &ClientArgs) -> Result<i64, VerbError> {
+    let request = RangeRequest {
+        key: ZERO,
+        count_only: true,
+        ..RangeRequest::default()
+    };
+    let call = range(channel.clone(), request);
+    let answer = within(args, async { Ok(call.await?) }).await?;
+    Ok(answer.header.unwrap_or_default().revision)
 }
 
 pub(super) async fn put(channel: Channel, request: PutRequest) -> Result<PutResponse, Status> {

@@ -12,6 +12,7 @@ mod print;
 mod status;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod watch;
 
 pub use error::VerbError;
@@ -63,6 +64,9 @@ async fn dispatch(verb: Verb, stdin: impl Read, out: impl Write) -> Result<(), V
             let printer = Printer::new(out, args.client.write_out);
             watch::watch(&args, printer).await
         }
+        Verb::Mirror(args) => transfer::mirror(&args).await,
+        Verb::Export(args) => transfer::export(&args, out).await,
+        Verb::Import(args) => transfer::import(&args, stdin).await,
     }
 }
 
@@ -72,7 +76,7 @@ where
     F: Future<Output = Result<T, tonic::Status>>,
 {
     within(client, async {
-        let channel = connect(&client.endpoint).await?;
+        let channel = connect(client).await?;
         call(channel).await.map_err(VerbError::from)
     })
     .await

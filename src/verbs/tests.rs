@@ -10,6 +10,7 @@ use crate::api::pb::etcdserverpb::{
 };
 use crate::api::pb::mvccpb::{Event, KeyValue};
 use crate::cli::{Cli, Command, Format, Verb};
+use crate::tls::ClientFiles;
 use clap::Parser;
 use std::io::{self, Write};
 
@@ -242,13 +243,23 @@ async fn an_endpoint_is_a_host_and_a_port_and_nothing_else() {
         ":1",
         "127.0.0.1",
         "::1",
-        "https://127.0.0.1:1",
+        "https://127.0.0.1:1/path",
+        "ftp://127.0.0.1:1",
     ] {
-        let error = super::connect::connect(endpoint).await.unwrap_err();
+        let error = super::connect::connect_to(endpoint, &ClientFiles::default())
+            .await
+            .unwrap_err();
         assert!(matches!(error, VerbError::Endpoint { .. }), "{error}");
     }
-    for endpoint in ["127.0.0.1:1", "http://127.0.0.1:1/", "[::1]:1"] {
-        let error = super::connect::connect(endpoint).await.unwrap_err();
+    for endpoint in [
+        "127.0.0.1:1",
+        "http://127.0.0.1:1/",
+        "https://127.0.0.1:1",
+        "[::1]:1",
+    ] {
+        let error = super::connect::connect_to(endpoint, &ClientFiles::default())
+            .await
+            .unwrap_err();
         assert!(matches!(error, VerbError::Unreachable { .. }), "{error}");
     }
 }

@@ -9,14 +9,14 @@ use crate::api::pb::etcdserverpb::{
     WatchCreateRequest, WatchRequest, WatchResponse, watch_client::WatchClient,
     watch_request::RequestUnion,
 };
-use crate::cli::WatchArgs;
+use crate::cli::{ClientArgs, WatchArgs};
 use futures_util::StreamExt;
 use std::io::{Write, stderr};
 use std::time::Duration;
 use tonic::Streaming;
 
-const RETRY_AFTER_MIN: Duration = Duration::from_millis(50);
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(2);
+pub(super) const RETRY_AFTER_MIN: Duration = Duration::from_millis(50);
+pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_secs(2);
 
 /// Watches until the server says that it cannot go on. A server that cannot be reached at the start is an error; one
 /// that goes away later is waited for.
@@ -25,7 +25,7 @@ pub(super) async fn watch<W: Write>(
     mut printer: Printer<W>,
 ) -> Result<(), VerbError> {
     let mut position = Position::new(args.rev);
-    let mut answers = open(args, &mut position).await?;
+    let mut answers = open_at(args, &mut position).await?;
     loop {
         let lost = match follow(&mut answers, &mut position, &mut printer).await {
             Ok(()) => "the server ended the stream".to_owned(),
@@ -41,7 +41,7 @@ pub(super) async fn watch<W: Write>(
 }
 
 /// Tells the person at the terminal; with standard error closed there is just nobody to tell.
-fn notice(line: &str) {
+pub(super) fn notice(line: &str) {
     let _ = writeln!(stderr(), "{line}");
 }
 
@@ -53,21 +53,31 @@ async fn reopen(
     let mut delay = RETRY_AFTER_MIN;
     loop {
         tokio::time::sleep(delay).await;
-        match open(args, position).await {
+        match open_at(args, position).await {
             Err(error) if error.is_connection() => delay = (delay * 2).min(RETRY_AFTER_MAX),
             outcome => return outcome,
         }
     }
 }
 
-/// Connects and creates the watch at its position; done when the server has said that it exists.
-async fn open(
+async fn open_at(
     args: &WatchArgs,
     position: &mut Position,
 ) -> Result<Streaming<WatchResponse>, VerbError> {
-    let request = create_request(args, position.next);
-    within(&args.client, async {
-        let channel = connect(&args.client.endpoint).await?;
+    open(&args.client, create_request(args, position.next), position).await
+}
+
+/// Connects and creates a watch; done when the server has said that it exists.
+pub(super) async fn open(
+    client: &ClientArgs,
+    request: WatchCreateRequest,
+    position: &mut Position,
+) -> Result<Streaming<WatchResponse>, VerbError> {
+    let request = WatchRequest {
+        request_union: Some(RequestUnion::CreateRequest(request)),
+    };
+    within(client, async {
+        let channel = connect(client).await?;
         let mut client = WatchClient::new(channel).max_decoding_message_size(usize::MAX);
         // The stream of requests stays open behind its only one: its end would be the end of the watch.
         let requests = futures_util::stream::iter([request]).chain(futures_util::stream::pending());
@@ -103,7 +113,7 @@ async fn follow<W: Write>(
 }
 
 /// A watch that the server canceled is over, and the server has said why.
-fn check(answer: &WatchResponse) -> Result<(), VerbError> {
+pub(super) fn check(answer: &WatchResponse) -> Result<(), VerbError> {
     if answer.compact_revision != 0 {
         return Err(VerbError::WatchCompacted {
             compact_revision: answer.compact_revision,
@@ -121,30 +131,27 @@ fn check(answer: &WatchResponse) -> Result<(), VerbError> {
     Ok(())
 }
 
-fn create_request(args: &WatchArgs, start_revision: i64) -> WatchRequest {
+fn create_request(args: &WatchArgs, start_revision: i64) -> WatchCreateRequest {
     let (key, range_end) = kv::wire_range(&args.range);
-    let create = WatchCreateRequest {
+    WatchCreateRequest {
         key,
         range_end,
         start_revision,
         progress_notify: args.progress_notify,
         prev_kv: args.prev_kv,
         ..WatchCreateRequest::default()
-    };
-    WatchRequest {
-        request_union: Some(RequestUnion::CreateRequest(create)),
     }
 }
 
 /// How far a watch has come.
 #[derive(Debug, PartialEq, Eq)]
-struct Position {
+pub(super) struct Position {
     /// The first revision not yet printed; 0 while nobody has said what "now" is.
-    next: i64,
+    pub(super) next: i64,
 }
 
 impl Position {
-    fn new(start: i64) -> Self {
+    pub(super) fn new(start: i64) -> Self {
         Self { next: start }
     }
 
@@ -157,7 +164,7 @@ impl Position {
 
     /// Events count by their own revisions, progress by its header: an events answer may carry a later revision there
     /// than it has events of.
-    fn printed(&mut self, answer: &WatchResponse) {
+    pub(super) fn printed(&mut self, answer: &WatchResponse) {
         let revisions = answer.events.iter().flat_map(|event| &event.kv);
         match revisions.map(|kv| kv.mod_revision).max() {
             Some(last) => self.reach(last),
@@ -165,7 +172,7 @@ impl Position {
         }
     }
 
-    fn reach(&mut self, revision: i64) {
+    pub(super) fn reach(&mut self, revision: i64) {
         self.next = self.next.max(revision.saturating_add(1));
     }
 }

@@ -25,6 +25,8 @@ mod recorded;
 mod serve;
 mod slow_stream;
 mod support;
+mod tls;
+mod transfer;
 #[path = "../validator/mod.rs"]
 mod validator;
 mod verbs;

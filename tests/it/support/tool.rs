@@ -136,6 +136,11 @@ impl Running {
         .await
     }
 
+    /// What it has written to its standard error.
+    pub(crate) fn err(&self) -> String {
+        self.process.stderr()
+    }
+
     /// Waits for its end.
     pub(crate) async fn end(&mut self) -> Said {
         let status = self.process.wait_exit().await;
