@@ -119,6 +119,15 @@ pub struct LimitArgs {
     )]
     #[arg(default_value_t = ServerLimits::default().request_bytes_max)]
     pub request_bytes_max: usize,
+    /// How much the store may hold that is not compacted away, in bytes; 0 is 2 GiB, and less is no quota.
+    #[arg(
+        long,
+        env = "VIGIL_QUOTA_BACKEND_BYTES",
+        hide_env_values = true,
+        value_name = "BYTES"
+    )]
+    #[arg(default_value_t = 0, allow_negative_numbers = true)]
+    pub quota_backend_bytes: i64,
     /// Operations of one transaction.
     #[arg(
         long,

@@ -168,8 +168,18 @@ fn storage_limits(args: &LimitArgs) -> Result<StorageLimits, ConfigError> {
             value_cache_bytes_max,
             MEMORY_BYTES_MAX,
         )?,
+        quota_bytes: quota(args.quota_backend_bytes),
         ..StorageLimits::default()
     })
+}
+
+/// etcd's rule: 0 is the default, and what is below is no quota.
+fn quota(flag: i64) -> u64 {
+    match u64::try_from(flag) {
+        Ok(0) => StorageLimits::default().quota_bytes,
+        Ok(bytes) => bytes,
+        Err(_) => u64::MAX,
+    }
 }
 
 /// One thread is left to the store.
@@ -259,6 +269,7 @@ mod tests {
         assert_eq!(limits.progress_notify_interval, Duration::from_mins(10));
         assert_eq!(limits.batch.revisions_per_batch_max, 1000);
         assert_eq!(limits.outbox.control_items_max, 16);
+        assert_eq!(config.serve.engine.storage.quota_bytes, 2 << 30);
         let Placement::Threads { workers } = config.serve.engine.placement else {
             panic!("not on threads");
         };
@@ -296,6 +307,17 @@ mod tests {
             "a:1",
             &format!("\"a:1\", and {url}"),
         );
+    }
+
+    #[test]
+    fn a_quota_of_zero_is_the_default_and_a_negative_one_is_none() {
+        let quota = |value: &str| {
+            let config = config(&["--quota-backend-bytes", value]).unwrap();
+            config.serve.engine.storage.quota_bytes
+        };
+        assert_eq!(quota("0"), 2 << 30);
+        assert_eq!(quota("1"), 1);
+        assert_eq!(quota("-1"), u64::MAX);
     }
 
     #[test]

@@ -165,6 +165,10 @@ faults! {
     LargeRecordUncut,
     /// A full disk is not noticed.
     FullDiskUnnoticed,
+    /// An alarm is raised and puts go on.
+    NoSpaceForgotten,
+    /// An alarm is raised in memory alone.
+    AlarmNotDurable,
     /// A transaction that changed nothing takes a revision.
     EmptyCommitTakesRevision,
     /// A refused transaction leaves what it had done.

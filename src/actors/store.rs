@@ -3,6 +3,8 @@
 //! It never lets anyone see what is not durable, never retries the disk after an error, and never reads for others.
 //! It blocks on the disk, so it lives on an arbiter of its own.
 
+mod upkeep;
+
 use super::protocol::{
     Apply, Close, Committed, Compact, HistoryCompacted, Inspect, Inspection, Later, OrderError,
     Permit, Role,

@@ -3,7 +3,7 @@
 //! Clients match on these texts, so none may be reworded; and no other file may hold one.
 
 use crate::backend::{BackendError, StreamEnd, WatchRejection};
-use crate::model::Refusal;
+use crate::model::{Alarm, AlarmKind, Refusal};
 use std::borrow::Cow;
 use tonic::{Code, Status};
 
@@ -35,6 +35,7 @@ pub(crate) fn refusal(refusal: &Refusal) -> Status {
             Code::OutOfRange,
             "etcdserver: mvcc: required revision is a future revision",
         ),
+        Refusal::CorruptCluster => (Code::DataLoss, "etcdserver: corrupt cluster"),
         Refusal::NoSpace => (
             Code::ResourceExhausted,
             "etcdserver: mvcc: database space exceeded",
@@ -58,6 +59,20 @@ pub(crate) fn backend(error: &BackendError) -> Status {
         // What etcd has no name for goes out as it is; whether a write took effect is indeed unknown then.
         BackendError::Failed(text) => Status::unknown(text.clone()),
     }
+}
+
+/// An alarm, as it is told among the errors of a status: the text has a space at its end, as etcd's has.
+pub(crate) fn alarm(alarm: &Alarm) -> String {
+    let kind = match alarm.kind {
+        AlarmKind::NoSpace => "NOSPACE",
+        AlarmKind::Corrupt => "CORRUPT",
+    };
+    format!("memberID:{} alarm:{kind} ", alarm.member_id)
+}
+
+/// Puts are refused until the disk has room again; etcd does not look, hence no text for it.
+pub(crate) fn disk_full() -> String {
+    "vigil: the disk is nearly full".to_owned()
 }
 
 /// The server is stopping; clients try elsewhere, and watches resume by revision.

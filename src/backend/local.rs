@@ -4,7 +4,7 @@
 
 use super::{Backend, BackendError, Identity, StoreStatus, WatchControl, WatchCreate};
 use crate::actors::{Engine, Outbox, OutboxReader, WatchStream};
-use crate::model::{RangeAnswer, RangeQuery, Revision, WatchId, Write, WriteAnswer};
+use crate::model::{Alarm, RangeAnswer, RangeQuery, Revision, WatchId, Write, WriteAnswer};
 use std::sync::Arc;
 
 /// The raft term that headers carry: a store of one member elected itself once, before it was born.
@@ -41,11 +41,15 @@ impl Backend for LocalBackend {
     }
 
     fn status(&self) -> StoreStatus {
-        let sizes = self.engine.view().sizes();
+        let view = self.engine.view();
+        let sizes = view.sizes();
         StoreStatus {
             revision: self.revision(),
             disk_bytes: sizes.disk_bytes,
             live_bytes: sizes.live_bytes,
+            quota_bytes: Some(view.quota_bytes()).filter(|quota| *quota < u64::MAX),
+            alarms: view.alarms(),
+            is_disk_full: view.is_disk_full(),
         }
     }
 
@@ -59,6 +63,10 @@ impl Backend for LocalBackend {
 
     async fn compact(&self, revision: Revision, physical: bool) -> Result<Revision, BackendError> {
         self.engine.compact(revision, physical).await
+    }
+
+    async fn set_alarm(&self, alarm: Alarm, raise: bool) -> Result<bool, BackendError> {
+        self.engine.set_alarm(alarm, raise).await
     }
 
     fn open_stream(&self) -> Result<(Self::Control, OutboxReader), BackendError> {

@@ -2,7 +2,7 @@
 //!
 //! Nothing here knows a protocol; nothing in `api` knows which backend it has.
 
-use crate::model::{RangeAnswer, RangeQuery, Revision, WatchId, Write, WriteAnswer};
+use crate::model::{Alarm, RangeAnswer, RangeQuery, Revision, WatchId, Write, WriteAnswer};
 use std::future::Future;
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ pub struct Identity {
 }
 
 /// What `Maintenance.Status` tells of the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreStatus {
     /// The store's revision.
     pub revision: Revision,
@@ -36,6 +36,12 @@ pub struct StoreStatus {
     pub disk_bytes: u64,
     /// Bytes of it that hold live records, as far as known.
     pub live_bytes: u64,
+    /// How many of them there may be; nothing when there is no quota.
+    pub quota_bytes: Option<u64>,
+    /// The alarms that are raised.
+    pub alarms: Arc<[Alarm]>,
+    /// Puts are refused because the disk is nearly full.
+    pub is_disk_full: bool,
 }
 
 /// The commanding end of one watch stream. All outcomes arrive through the stream's outbox; dropping this end changes
@@ -76,6 +82,12 @@ pub trait Backend: Clone + Send + Sync + 'static {
         revision: Revision,
         physical: bool,
     ) -> impl Future<Output = Result<Revision, BackendError>> + Send;
+    /// Raises an alarm or takes it back, durably; answers whether it is, or was, raised.
+    fn set_alarm(
+        &self,
+        alarm: Alarm,
+        raise: bool,
+    ) -> impl Future<Output = Result<bool, BackendError>> + Send;
     /// Opens a watch stream on the calling worker thread.
     fn open_stream(&self) -> Result<(Self::Control, OutboxReader), BackendError>;
 }

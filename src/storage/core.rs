@@ -10,11 +10,11 @@ use super::history::HistoryCache;
 use super::key_index::{KeyIndex, Slots};
 use super::value_cache::ValueCache;
 use super::{StorageError, StorageLimits};
-use crate::model::Revision;
+use crate::model::{Alarm, Revision};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// What lies where: one lock for both, so that they always agree.
@@ -53,6 +53,8 @@ pub(crate) struct Core {
     compact_revision: AtomicI64,
     disk_bytes: AtomicU64,
     live_bytes: AtomicU64,
+    alarms: RwLock<Arc<[Alarm]>>,
+    disk_full: AtomicBool,
 }
 
 /// Says where the store stands, and never shows its keys.
@@ -73,6 +75,7 @@ impl Core {
         limits: StorageLimits,
         identity: Identity,
         index: Index,
+        alarms: Arc<[Alarm]>,
         (revision, compact_revision): (Revision, Revision),
     ) -> Self {
         let core = Self {
@@ -83,6 +86,8 @@ impl Core {
             revision: AtomicI64::new(revision.0),
             compact_revision: AtomicI64::new(compact_revision.0),
             disk_bytes: AtomicU64::new(0),
+            alarms: RwLock::new(alarms),
+            disk_full: AtomicBool::new(false),
             db,
             limits,
             identity,
@@ -107,6 +112,27 @@ impl Core {
             disk_bytes: self.disk_bytes.load(Ordering::Relaxed),
             live_bytes: self.live_bytes.load(Ordering::Relaxed),
         }
+    }
+
+    /// The alarms that are raised, durably.
+    pub(crate) fn alarms(&self) -> Arc<[Alarm]> {
+        let alarms = self.alarms.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&alarms)
+    }
+
+    /// Has the alarms seen. The writer alone calls this, when they are durable.
+    pub(crate) fn publish_alarms(&self, alarms: Arc<[Alarm]>) {
+        *self.alarms.write().unwrap_or_else(PoisonError::into_inner) = alarms;
+    }
+
+    /// True while puts are refused because the disk is nearly full (D5).
+    pub(crate) fn is_disk_full(&self) -> bool {
+        self.disk_full.load(Ordering::Relaxed)
+    }
+
+    /// Says whether puts are refused because the disk is nearly full.
+    pub(crate) fn publish_disk_full(&self, is_full: bool) {
+        self.disk_full.store(is_full, Ordering::Relaxed);
     }
 
     /// An error of a read, with the file that was read.

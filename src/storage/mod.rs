@@ -3,6 +3,7 @@
 //! It never knows an actor, a socket or a future: what cannot be answered at once is answered through a callback.
 //! `codec` alone knows the bytes, `database` alone names the engine; `docs/storage-format.md` draws what lies on disk.
 
+mod admission;
 mod block_table;
 mod checkpoint;
 mod codec;
@@ -105,7 +106,18 @@ fn open_with(
     let recovered = recovery::recover(db.as_ref(), dir, checkpoint)
         .map_err(|error| error.in_file(db.data_path()))?;
     let published = (recovered.revision, recovered.compaction.scheduled);
-    let core = Core::new(db, limits, recovered.identity, recovered.index, published);
+    let alarms = admission::load(db.as_ref())
+        .map_err(|error| error.in_file(db.data_path()))?
+        .into_iter()
+        .collect();
+    let core = Core::new(
+        db,
+        limits,
+        recovered.identity,
+        recovered.index,
+        alarms,
+        published,
+    );
     let core = Arc::new(core);
     let pool = Arc::new(ReaderPool::start(Arc::clone(&core), readers)?);
     let view = ReadView::new(Arc::clone(&core), Arc::clone(&pool));

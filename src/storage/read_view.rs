@@ -13,7 +13,7 @@ use super::selection::{Chosen, Selection};
 use super::{ReadError, StorageError};
 use crate::fault::{self, Fault};
 use crate::model::{
-    Commit, Event, EventKind, KeyRange, KeyValue, RangeAnswer, RangeQuery, Refusal, Revision,
+    Alarm, Commit, Event, EventKind, KeyRange, KeyValue, RangeAnswer, RangeQuery, Refusal, Revision,
 };
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -81,6 +81,21 @@ impl ReadView {
     /// How large the store is; cheap, and as of one of the last commits.
     pub fn sizes(&self) -> Sizes {
         self.core.sizes()
+    }
+
+    /// The alarms that are raised.
+    pub fn alarms(&self) -> Arc<[Alarm]> {
+        self.core.alarms()
+    }
+
+    /// True while puts are refused because the disk is nearly full (D5).
+    pub fn is_disk_full(&self) -> bool {
+        self.core.is_disk_full()
+    }
+
+    /// How much the store may hold, in bytes; the largest number is no quota.
+    pub fn quota_bytes(&self) -> u64 {
+        self.core.limits.quota_bytes
     }
 
     /// Reads a range. The revision beside the answer is the store's own, for the header.

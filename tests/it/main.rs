@@ -17,6 +17,7 @@ mod crash;
 mod durability;
 mod etcdctl;
 mod limits;
+mod maintenance;
 mod probes;
 mod recorded;
 mod serve;

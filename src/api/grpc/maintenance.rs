@@ -7,7 +7,8 @@ use crate::api::pb::etcdserverpb as pb;
 use crate::api::pb::etcdserverpb::alarm_request::AlarmAction;
 use crate::api::pb::etcdserverpb::maintenance_server::Maintenance;
 use crate::api::status;
-use crate::backend::Backend;
+use crate::backend::{Backend, StoreStatus};
+use crate::model::{Alarm, AlarmKind};
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
@@ -33,6 +34,33 @@ fn as_bytes(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
+/// Which alarm is meant; nothing for all of them, or for none.
+fn kind_of(alarm: pb::AlarmType) -> Option<AlarmKind> {
+    match alarm {
+        pb::AlarmType::None => None,
+        pb::AlarmType::Nospace => Some(AlarmKind::NoSpace),
+        pb::AlarmType::Corrupt => Some(AlarmKind::Corrupt),
+    }
+}
+
+fn member(alarm: &Alarm) -> pb::AlarmMember {
+    let kind = match alarm.kind {
+        AlarmKind::NoSpace => pb::AlarmType::Nospace,
+        AlarmKind::Corrupt => pb::AlarmType::Corrupt,
+    };
+    pb::AlarmMember {
+        member_id: alarm.member_id,
+        alarm: kind.into(),
+    }
+}
+
+/// What is wrong, in etcd's words where it has any.
+fn errors(store: &StoreStatus) -> Vec<String> {
+    let told = store.alarms.iter().map(status::alarm);
+    told.chain(store.is_disk_full.then(status::disk_full))
+        .collect()
+}
+
 #[tonic::async_trait]
 impl<B: Backend> Maintenance for MaintenanceService<B> {
     type SnapshotStream = BoxStream<pb::SnapshotResponse>;
@@ -53,11 +81,11 @@ impl<B: Backend> Maintenance for MaintenanceService<B> {
             raft_index: position,
             raft_term: identity.raft_term,
             raft_applied_index: position,
-            errors: Vec::new(),
+            errors: errors(&store),
             db_size_in_use: as_bytes(store.live_bytes),
             is_learner: false,
             storage_version: STORAGE_VERSION.to_owned(),
-            db_size_quota: 0,
+            db_size_quota: store.quota_bytes.map_or(0, as_bytes),
             downgrade_info: Some(pb::DowngradeInfo::default()),
         }))
     }
@@ -66,14 +94,31 @@ impl<B: Backend> Maintenance for MaintenanceService<B> {
         &self,
         request: Request<pb::AlarmRequest>,
     ) -> Result<Response<pb::AlarmResponse>, Status> {
-        // Health checks ask for the list. Nothing raises an alarm here, so it is empty.
-        if request.into_inner().action != AlarmAction::Get as i32 {
-            return Err(status::unimplemented("Alarm other than GET"));
-        }
+        let request = request.into_inner();
+        let wanted = pb::AlarmType::try_from(request.alarm).map(kind_of);
+        let alarms = match (AlarmAction::try_from(request.action), wanted) {
+            (Ok(AlarmAction::Get), Ok(kind)) => {
+                let raised = self.backend.status().alarms;
+                let is_wanted = |alarm: &&Alarm| kind.is_none_or(|kind| alarm.kind == kind);
+                raised.iter().filter(is_wanted).map(member).collect()
+            }
+            (Ok(action), Ok(Some(kind))) => {
+                let alarm = Alarm {
+                    member_id: request.member_id,
+                    kind,
+                };
+                let raise = action == AlarmAction::Activate;
+                let set = self.backend.set_alarm(alarm, raise).await;
+                let is_told = set.map_err(|error| status::backend(&error))?;
+                is_told.then(|| member(&alarm)).into_iter().collect()
+            }
+            // No alarm, or none that anybody knows, is none to raise or to take back.
+            _ => Vec::new(),
+        };
         let header = convert::header(self.backend.identity(), self.backend.revision());
         Ok(Response::new(pb::AlarmResponse {
             header: Some(header),
-            alarms: Vec::new(),
+            alarms,
         }))
     }
 

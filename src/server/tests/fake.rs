@@ -7,8 +7,8 @@ use crate::backend::{
     WatchControl, WatchCreate,
 };
 use crate::model::{
-    DeleteRange, KeyRange, KeyValue, Op, OpAnswer, OpBody, Put, RangeAnswer, RangeQuery, Refusal,
-    Revision, TxnAnswer, WatchId, Write, WriteAnswer,
+    Alarm, DeleteRange, KeyRange, KeyValue, Op, OpAnswer, OpBody, Put, RangeAnswer, RangeQuery,
+    Refusal, Revision, TxnAnswer, WatchId, Write, WriteAnswer,
 };
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -151,6 +151,9 @@ impl Backend for Fake {
             revision: self.revision(),
             disk_bytes: 1000,
             live_bytes: 100,
+            quota_bytes: Some(5000),
+            alarms: Arc::default(),
+            is_disk_full: false,
         }
     }
 
@@ -203,6 +206,10 @@ impl Backend for Fake {
             Some(error) => Err(error),
             None => Ok(Revision(state.revision)),
         }
+    }
+
+    async fn set_alarm(&self, _alarm: Alarm, _raise: bool) -> Result<bool, BackendError> {
+        Ok(false)
     }
 
     fn open_stream(&self) -> Result<(Control, OutboxReader), BackendError> {

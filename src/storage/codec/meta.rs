@@ -1,12 +1,13 @@
-//! The small records: who the store is, and how far its compaction has come.
+//! The small records: who the store is, how far its compaction has come, and which alarms are raised.
 //!
 //! Each is a version byte, a CRC-32 and bincode, in one envelope that never grows a second shape.
 
 use super::super::StorageError;
 use super::read_u32;
-use crate::model::Revision;
+use crate::model::{Alarm, Revision};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// The version of the whole format that this program writes.
 const FORMAT: u8 = 1;
@@ -60,6 +61,16 @@ pub(crate) fn encode_compaction(state: &CompactionState) -> Result<Vec<u8>, Stor
 /// Reads the record of a compaction's state.
 pub(crate) fn decode_compaction(bytes: &[u8]) -> Result<CompactionState, StorageError> {
     unseal("compaction state", "meta record compaction", bytes)
+}
+
+/// The record of the alarms that are raised.
+pub(crate) fn encode_alarms(alarms: &BTreeSet<Alarm>) -> Result<Vec<u8>, StorageError> {
+    seal(alarms)
+}
+
+/// Reads the record of the alarms that are raised.
+pub(crate) fn decode_alarms(bytes: &[u8]) -> Result<BTreeSet<Alarm>, StorageError> {
+    unseal("alarms", "meta record alarms", bytes)
 }
 
 /// Wraps a value in the envelope.

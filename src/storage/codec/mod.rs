@@ -18,8 +18,8 @@ pub(crate) use log::{
     decode_last_block, decode_settled, encode_last_block, encode_settled, log_record,
 };
 pub(crate) use marks::{decode_marks, encode_marks};
-pub(crate) use meta::{CompactionState, decode_compaction, decode_identity};
-pub(crate) use meta::{encode_compaction, encode_identity};
+pub(crate) use meta::{CompactionState, decode_alarms, decode_compaction, decode_identity};
+pub(crate) use meta::{encode_alarms, encode_compaction, encode_identity};
 
 use super::StorageError;
 use crate::model::Revision;
@@ -37,6 +37,8 @@ const ID_BYTES: usize = 13;
 pub(crate) const KEY_IDENTITY: &[u8] = b"midentity";
 /// The key of the record that says how far compaction is.
 pub(crate) const KEY_COMPACTION: &[u8] = b"mcompaction";
+/// The key of the record of the alarms that are raised.
+pub(crate) const KEY_ALARMS: &[u8] = b"malarms";
 /// The key of the record that says which generation of the commit log is in the engine; it lies behind all of the
 /// store's own.
 pub(crate) const KEY_SETTLED: &[u8] = b"\xffsettled";

@@ -16,6 +16,7 @@ mod known_bugs;
 mod late;
 mod log;
 mod open;
+mod quota;
 mod random;
 mod reads;
 mod settling;
