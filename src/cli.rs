@@ -49,6 +49,53 @@ pub enum Verb {
     Compact(CompactArgs),
     /// Show what the server says of itself.
     Status(StatusArgs),
+    /// Save the data of a server, and make a data directory of what was saved.
+    #[command(subcommand)]
+    Snapshot(SnapshotVerb),
+}
+
+/// What to do with a snapshot.
+#[derive(Clone, Debug, Subcommand)]
+pub enum SnapshotVerb {
+    /// Save all data of a server, as of one revision, to a file.
+    Save(SnapshotSaveArgs),
+    /// Make a data directory of a file, without a server.
+    Restore(SnapshotRestoreArgs),
+    /// Check a file and show what is in it, without a server.
+    Status(SnapshotStatusArgs),
+}
+
+/// `vigil snapshot save`.
+#[derive(Clone, Debug, Args)]
+pub struct SnapshotSaveArgs {
+    /// The file; one that is there is replaced when all is saved.
+    pub file: PathBuf,
+    /// Where and how.
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// `vigil snapshot restore`.
+#[derive(Clone, Debug, Args)]
+pub struct SnapshotRestoreArgs {
+    /// The file.
+    pub file: PathBuf,
+    /// The directory to make; it has to be missing or empty.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// How the answer is printed.
+    #[arg(short = 'w', long, value_name = "FORMAT", default_value = "simple")]
+    pub write_out: Format,
+}
+
+/// `vigil snapshot status`.
+#[derive(Clone, Debug, Args)]
+pub struct SnapshotStatusArgs {
+    /// The file.
+    pub file: PathBuf,
+    /// How the answer is printed.
+    #[arg(short = 'w', long, value_name = "FORMAT", default_value = "simple")]
+    pub write_out: Format,
 }
 
 /// The flags of `vigil serve`; each can be set as `VIGIL_*` in the environment too.
@@ -101,6 +148,19 @@ pub struct ServeArgs {
     )]
     #[arg(default_value = "info")]
     pub log_level: String,
+    /// What --auto-compaction-retention counts: periodic is time, revision is revisions.
+    #[arg(
+        long,
+        env = "VIGIL_AUTO_COMPACTION_MODE",
+        hide_env_values = true,
+        value_name = "MODE"
+    )]
+    #[arg(default_value = "periodic")]
+    pub auto_compaction_mode: String,
+    /// Which history is kept when the rest is compacted by itself: a time as in 1h30m, whole hours, or revisions; 0 is all.
+    #[arg(long, env = "VIGIL_AUTO_COMPACTION_RETENTION", hide_env_values = true)]
+    #[arg(value_name = "RETENTION", default_value = "0")]
+    pub auto_compaction_retention: String,
     /// The limits.
     #[command(flatten)]
     pub limits: LimitArgs,

@@ -2,7 +2,9 @@
 //!
 //! Bad input becomes an error that names the flag and the limit, here and nowhere later. No room ever sees a flag.
 
-use crate::actors::{EngineConfig, EngineLimits, OutboxLimits, Placement, StoreLimits};
+use crate::actors::{
+    AutoCompaction, EngineConfig, EngineLimits, OutboxLimits, Placement, StoreLimits,
+};
 use crate::cli::{LimitArgs, ServeArgs};
 use crate::server::{ServeConfig, ServerLimits};
 use crate::storage::StorageLimits;
@@ -10,6 +12,8 @@ use crate::watch::BatchLimits;
 use log::LevelFilter;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
+
+mod duration;
 
 /// Everything that `vigil serve` is started with.
 #[derive(Clone, Debug)]
@@ -89,7 +93,13 @@ impl TryFrom<ServeArgs> for Config {
         let engine = EngineConfig {
             data_dir: args.data_dir,
             placement: Placement::Threads { workers },
-            limits: engine_limits(&args.limits)?,
+            limits: EngineLimits {
+                auto_compaction: auto_compaction(
+                    &args.auto_compaction_mode,
+                    &args.auto_compaction_retention,
+                )?,
+                ..engine_limits(&args.limits)?
+            },
             storage: storage_limits(&args.limits)?,
         };
         let serve = ServeConfig {
@@ -171,6 +181,44 @@ fn storage_limits(args: &LimitArgs) -> Result<StorageLimits, ConfigError> {
         quota_bytes: quota(args.quota_backend_bytes),
         ..StorageLimits::default()
     })
+}
+
+/// etcd's forms: a bare number is hours, or revisions; 0 is never.
+fn auto_compaction(mode: &str, retention: &str) -> Result<AutoCompaction, ConfigError> {
+    let malformed = |flag, value: &str, expected| ConfigError::Malformed {
+        flag,
+        value: value.to_owned(),
+        expected,
+    };
+    let flag = "auto-compaction-retention";
+    match mode {
+        "periodic" => {
+            let hours = retention.parse::<u32>().map(u64::from);
+            let period = hours.map_or_else(
+                |_| duration::parse(retention),
+                |hours| Some(Duration::from_hours(hours)),
+            );
+            match period {
+                Some(Duration::ZERO) => Ok(AutoCompaction::Off),
+                Some(period) => Ok(AutoCompaction::Periodic(period)),
+                None => Err(malformed(
+                    flag,
+                    retention,
+                    "a time as in 1h30m, or a number of hours,",
+                )),
+            }
+        }
+        "revision" => match retention.parse::<i64>() {
+            Ok(0) => Ok(AutoCompaction::Off),
+            Ok(kept) if kept > 0 => Ok(AutoCompaction::Revisions(kept)),
+            _ => Err(malformed(flag, retention, "a number of revisions")),
+        },
+        other => Err(malformed(
+            "auto-compaction-mode",
+            other,
+            "one of periodic, revision",
+        )),
+    }
 }
 
 /// etcd's rule: 0 is the default, and what is below is no quota.
@@ -297,6 +345,11 @@ mod tests {
         );
         check("--streams-per-connection-max", "0", "0, and the least is 1");
         check("--name", "", "empty, and at least one character is needed");
+        check(
+            "--auto-compaction-mode",
+            "daily",
+            "\"daily\", and one of periodic, revision is needed",
+        );
         let one_of = "one of off, error, warn, info, debug, trace is needed";
         check("--log-level", "loud", &format!("\"loud\", and {one_of}"));
         let host = "HOST:PORT with a host that resolves is needed";
@@ -318,6 +371,44 @@ mod tests {
         assert_eq!(quota("0"), 2 << 30);
         assert_eq!(quota("1"), 1);
         assert_eq!(quota("-1"), u64::MAX);
+    }
+
+    #[test]
+    fn retention_is_read_as_etcd_reads_it() {
+        let read = |mode: &str, retention: &str| {
+            let flags = [
+                "--auto-compaction-mode",
+                mode,
+                "--auto-compaction-retention",
+                retention,
+            ];
+            config(&flags).map(|config| config.serve.engine.limits.auto_compaction)
+        };
+        let periodic = |minutes| Ok(AutoCompaction::Periodic(Duration::from_mins(minutes)));
+        assert_eq!(read("periodic", "0"), Ok(AutoCompaction::Off));
+        assert_eq!(read("periodic", "0s"), Ok(AutoCompaction::Off));
+        assert_eq!(read("periodic", "2"), periodic(120));
+        assert_eq!(read("periodic", "5m"), periodic(5));
+        assert_eq!(read("periodic", "1h30m"), periodic(90));
+        assert_eq!(read("revision", "0"), Ok(AutoCompaction::Off));
+        assert_eq!(
+            read("revision", "1000"),
+            Ok(AutoCompaction::Revisions(1000))
+        );
+        for (mode, retention, wanted) in [
+            (
+                "periodic",
+                "soon",
+                "a time as in 1h30m, or a number of hours,",
+            ),
+            ("periodic", "5", ""),
+            ("revision", "5m", "a number of revisions"),
+        ] {
+            let error = read(mode, retention).err();
+            let said =
+                format!("--auto-compaction-retention is {retention:?}, and {wanted} is needed");
+            assert_eq!(error, Some(said).filter(|_| !wanted.is_empty()));
+        }
     }
 
     #[test]

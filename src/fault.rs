@@ -205,6 +205,10 @@ faults! {
     CompactionPublishedLate,
     /// Which records are dead is not written down.
     DeadMarksForgotten,
+    /// A pass of a compaction begins while all of the store is read.
+    CompactionUnderDump,
+    /// A read of all of the store has records that a compaction has made needless.
+    DumpIgnoresCompaction,
     /// A checkpoint from before the last step of a compaction is used.
     StaleCheckpointUsed,
     /// A revision whose end was never written is taken as whole.

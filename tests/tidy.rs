@@ -35,7 +35,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("bench", &["api"]),
     ("cli", &["storage", "actors", "server", "bench"]),
     ("config", &["storage", "watch", "actors", "server", "cli"]),
-    ("verbs", &["model", "api", "cli"]),
+    ("verbs", &["model", "storage", "api", "cli"]),
 ];
 
 /// In `actors`: the wiring, the table of who is started again, and the edge's half of a stream, which starts watchers.

@@ -3,6 +3,7 @@
 //! It never lets anyone see what is not durable, never retries the disk after an error, and never reads for others.
 //! It blocks on the disk, so it lives on an arbiter of its own.
 
+mod auto_compaction;
 mod upkeep;
 
 use super::protocol::{
@@ -14,6 +15,7 @@ use crate::fault::{self, Fault};
 use crate::model::{Commit, Revision, Write, WriteAnswer};
 use crate::storage::{ApplyError, CompactionStep, StorageError, Writer};
 use actix::prelude::*;
+use auto_compaction::AutoCompactor;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,6 +23,9 @@ use std::time::Duration;
 
 /// The pause between two chunks of a compaction, so that writes go between them: etcd pauses 10 ms per 1000 revisions.
 const COMPACTION_PAUSE: Duration = Duration::from_millis(1);
+
+/// How often a compaction that waits for a read of all of the store looks whether it has ended.
+const COMPACTION_HELD_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why the store, or another actor, came to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +44,8 @@ pub(crate) struct Store {
     physical: Vec<(Revision, Later<Result<Revision, OrderError>>)>,
     /// A chunk of compaction is scheduled.
     compacting: bool,
+    /// Which compactions come by themselves.
+    auto_compactor: AutoCompactor,
     /// What all actors share: limits, ring, the failure that all are told of.
     shared: Arc<Shared>,
     /// Who is told of commits.
@@ -78,6 +85,7 @@ impl Store {
             queue,
             physical,
             compacting: false,
+            auto_compactor: AutoCompactor::new(shared.limits.auto_compaction),
             shared,
             workers,
             tripwire,
@@ -242,6 +250,7 @@ impl Actor for Store {
         ctx.set_mailbox_capacity(self.shared.limits.store.requests_in_flight_max);
         // A crash may have left a compaction half done.
         self.schedule_compaction(ctx);
+        self.schedule_auto_compaction(ctx);
     }
 
     fn stopped(&mut self, _ctx: &mut Self::Context) {
@@ -322,6 +331,10 @@ impl Handler<CompactionTick> for Store {
             Ok(CompactionStep::More) => {
                 self.compacting = true;
                 ctx.notify_later(CompactionTick, COMPACTION_PAUSE);
+            }
+            Ok(CompactionStep::Held) => {
+                self.compacting = true;
+                ctx.notify_later(CompactionTick, COMPACTION_HELD_PAUSE);
             }
             Ok(CompactionStep::Finished(finished)) => {
                 let current = writer.revision();

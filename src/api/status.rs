@@ -75,6 +75,53 @@ pub(crate) fn disk_full() -> String {
     "vigil: the disk is nearly full".to_owned()
 }
 
+/// Leadership was to go to somebody who is not a member.
+pub(crate) fn bad_leader_transferee() -> Status {
+    Status::failed_precondition("etcdserver: bad leader transferee")
+}
+
+/// A downgrade was to be cancelled, and there is none.
+pub(crate) fn no_downgrade() -> Status {
+    Status::failed_precondition("etcdserver: no inflight downgrade job")
+}
+
+/// There is no version to go back to.
+pub(crate) fn downgrade_target() -> Status {
+    Status::invalid_argument("etcdserver: invalid downgrade target version")
+}
+
+/// The version to go back to is none.
+pub(crate) fn downgrade_version() -> Status {
+    Status::invalid_argument("etcdserver: wrong downgrade target version format")
+}
+
+/// The one member there is cannot go, and none can come.
+pub(crate) fn not_enough_members() -> Status {
+    Status::failed_precondition(
+        "etcdserver: re-configuration failed due to not enough started members",
+    )
+}
+
+/// A learner was to come.
+pub(crate) fn too_many_learners() -> Status {
+    Status::failed_precondition("etcdserver: too many learner members in cluster")
+}
+
+/// The one member there is votes already.
+pub(crate) fn not_a_learner() -> Status {
+    Status::failed_precondition("etcdserver: can only promote a learner member")
+}
+
+/// No member has this id.
+pub(crate) fn member_not_found() -> Status {
+    Status::not_found("etcdserver: member not found")
+}
+
+/// The peer URLs of a member are none.
+pub(crate) fn bad_member_urls() -> Status {
+    Status::invalid_argument("etcdserver: given member URLs are invalid")
+}
+
 /// The server is stopping; clients try elsewhere, and watches resume by revision.
 pub(crate) fn stopped() -> Status {
     Status::unavailable("etcdserver: server stopped")

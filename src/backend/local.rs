@@ -3,8 +3,9 @@
 //! It passes on, and decides nothing.
 
 use super::{Backend, BackendError, Identity, StoreStatus, WatchControl, WatchCreate};
-use crate::actors::{Engine, Outbox, OutboxReader, WatchStream};
+use crate::actors::{Engine, Outbox, OutboxReader, SnapshotPart, StoreHash, WatchStream};
 use crate::model::{Alarm, RangeAnswer, RangeQuery, Revision, WatchId, Write, WriteAnswer};
+use futures_util::stream::BoxStream;
 use std::sync::Arc;
 
 /// The raft term that headers carry: a store of one member elected itself once, before it was born.
@@ -63,6 +64,14 @@ impl Backend for LocalBackend {
 
     async fn compact(&self, revision: Revision, physical: bool) -> Result<Revision, BackendError> {
         self.engine.compact(revision, physical).await
+    }
+
+    async fn hash(&self, at: Option<Revision>) -> Result<StoreHash, BackendError> {
+        self.engine.hash(at).await
+    }
+
+    fn snapshot(&self) -> BoxStream<'static, Result<SnapshotPart, BackendError>> {
+        self.engine.snapshot()
     }
 
     async fn set_alarm(&self, alarm: Alarm, raise: bool) -> Result<bool, BackendError> {

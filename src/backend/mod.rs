@@ -3,6 +3,7 @@
 //! Nothing here knows a protocol; nothing in `api` knows which backend it has.
 
 use crate::model::{Alarm, RangeAnswer, RangeQuery, Revision, WatchId, Write, WriteAnswer};
+use futures_util::stream::BoxStream;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -12,8 +13,8 @@ pub use local::LocalBackend;
 
 pub use crate::actors::EngineError as BackendError;
 pub use crate::actors::{
-    Batch, Next, Outbox, OutboxLimits, OutboxReader, Room, StreamEnd, StreamItem, WatchCreate,
-    WatchRejection,
+    Batch, Next, Outbox, OutboxLimits, OutboxReader, Room, SnapshotPart, StoreHash, StreamEnd,
+    StreamItem, WatchCreate, WatchRejection,
 };
 
 /// Who answers: the numbers that every response header carries.
@@ -82,6 +83,13 @@ pub trait Backend: Clone + Send + Sync + 'static {
         revision: Revision,
         physical: bool,
     ) -> impl Future<Output = Result<Revision, BackendError>> + Send;
+    /// The hash of all records up to a revision, or up to the last one.
+    fn hash(
+        &self,
+        at: Option<Revision>,
+    ) -> impl Future<Output = Result<StoreHash, BackendError>> + Send;
+    /// A snapshot of the store at one revision, part by part.
+    fn snapshot(&self) -> BoxStream<'static, Result<SnapshotPart, BackendError>>;
     /// Raises an alarm or takes it back, durably; answers whether it is, or was, raised.
     fn set_alarm(
         &self,

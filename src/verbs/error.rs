@@ -2,7 +2,9 @@
 //!
 //! A server's own words are passed on as they came.
 
+use crate::storage::StorageError;
 use std::io;
+use std::path::PathBuf;
 use tonic::{Code, Status};
 
 /// Why a verb failed.
@@ -49,6 +51,23 @@ pub enum VerbError {
         /// The oldest revision that can be watched from.
         compact_revision: i64,
     },
+    /// A file cannot be written.
+    #[error("cannot write {path}", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// What came is no whole snapshot.
+    #[error("the snapshot is not whole: {reason}; nothing was saved")]
+    SnapshotCut {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A snapshot, or a directory, is not as it has to be.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
     /// The value could not be read.
     #[error("cannot read the value from standard input")]
     Input(#[source] io::Error),

@@ -1,10 +1,14 @@
-//! What operators ask for: quota and alarms, hashes, and the answers of a cluster that has one member.
+//! What operators ask for: quota and alarms, hashes, snapshots, and the answers of a cluster that has one member.
 //!
 //! Asked through etcdctl, so that both sides of the wire are etcd's on one peer, and its client's on the other.
 
 use crate::support::pb::PutRequest;
-use crate::support::tool::{Said, etcdctl, printed, run};
+use crate::support::peer::vigil_binary;
+use crate::support::tool::{Running, Said, etcdctl, printed, run, vigil};
 use crate::support::{Client, Peer, PeerKind, Setup, eventually};
+use std::fs;
+use std::process::Command;
+use tempfile::TempDir;
 
 /// Small enough to be reached with a few puts, for an etcd too, whose empty database has 20 KiB.
 const QUOTA_BYTES: &str = "1000000";
@@ -89,6 +93,153 @@ async fn an_alarm_is_there_after_a_restart(kind: PeerKind) {
     assert!(is_refused(&run(etcdctl(&peer, &["put", "b", "1"]))));
 }
 
+/// Etcd's client logs more lines than the one that counts.
+fn error_of(said: &Said) -> &str {
+    assert!(!said.success, "{said:?}");
+    let lines = said.err.lines();
+    lines
+        .filter(|line| line.starts_with("Error: "))
+        .next_back()
+        .unwrap_or("")
+}
+
+async fn a_cluster_of_one_cannot_be_changed(kind: PeerKind) {
+    let peer = Setup::new(kind).start().await;
+    let me = format!("{:x}", member_id(&peer));
+    let refused = |args: &[&str]| error_of(&run(etcdctl(&peer, args))).to_owned();
+    let unknown = "Error: etcdserver: member not found";
+    let urls = "--peer-urls=http://127.0.0.1:1";
+    assert_eq!(refused(&["member", "remove", "123"]), unknown);
+    assert_eq!(refused(&["member", "update", "123", urls]), unknown);
+    assert_eq!(refused(&["member", "promote", "123"]), unknown);
+    assert_eq!(
+        refused(&["member", "promote", &me]),
+        "Error: etcdserver: can only promote a learner member"
+    );
+    let too_few = "Error: etcdserver: re-configuration failed due to not enough started members";
+    assert_eq!(refused(&["member", "remove", &me]), too_few);
+    assert_eq!(
+        refused(&["move-leader", "123"]),
+        "Error: etcdserver: bad leader transferee"
+    );
+    assert_eq!(
+        printed(etcdctl(&peer, &["move-leader", &me])),
+        format!("Leadership transferred from {me} to {me}\n")
+    );
+    // A second member would take etcd's quorum away, so it is asked of Vigil alone.
+    if kind == PeerKind::Vigil {
+        assert_eq!(refused(&["member", "add", "b", urls]), too_few);
+        assert_eq!(
+            refused(&["member", "add", "b", urls, "--learner"]),
+            "Error: etcdserver: too many learner members in cluster"
+        );
+    }
+}
+
+async fn a_hash_stays_over_a_restart_and_changes_with_the_data(kind: PeerKind) {
+    let mut peer = Setup::new(kind).start().await;
+    let hash = |peer: &Peer| {
+        let said = printed(etcdctl(peer, &["endpoint", "hashkv", "-w", "json"]));
+        let said: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+        let number = |name: &str| said[0]["HashKV"][name].as_i64();
+        (number("hash"), number("compact_revision"))
+    };
+    let client = peer.client();
+    client.put("a", "1").await;
+    let one = hash(&peer);
+    assert_eq!(one.1, Some(-1));
+    client.put("a", "2").await;
+    let two = hash(&peer);
+    assert_ne!(one.0, two.0);
+    peer.restart().await;
+    assert_eq!(hash(&peer), two);
+    peer.client().compact(3).await.expect("compacted");
+    assert_eq!(hash(&peer).1, Some(3));
+}
+
+/// Saved by etcdctl, and by `vigil snapshot save`, which both check what they were sent.
+async fn a_snapshot_is_saved_by_either_client(kind: PeerKind) {
+    let peer = Setup::new(kind).start().await;
+    peer.client().put("a", "x".repeat(VALUE_BYTES)).await;
+    let home = TempDir::new().expect("a temporary directory");
+    let file = |name: &str| home.path().join(name).display().to_string();
+    let (one, other) = (file("one"), file("other"));
+    assert_eq!(
+        printed(etcdctl(&peer, &["snapshot", "save", &one])),
+        format!("Snapshot saved at {one}\n")
+    );
+    assert_eq!(
+        printed(vigil(&peer, &["snapshot", "save", &other])),
+        format!("Snapshot saved at {other}\n")
+    );
+    let bytes = fs::read(&one).expect("a snapshot");
+    assert_eq!(bytes.len() % 512, 32);
+    if kind == PeerKind::Vigil {
+        assert!(
+            bytes == fs::read(&other).expect("a snapshot"),
+            "they differ"
+        );
+    }
+}
+
+/// What runs without a server.
+fn offline(args: &[&str]) -> Command {
+    let mut command = Command::new(vigil_binary());
+    command.args(args);
+    command
+}
+
+fn json(command: Command) -> serde_json::Value {
+    serde_json::from_str(&printed(command)).expect("JSON")
+}
+
+#[tokio::test]
+async fn a_snapshot_is_restored_and_served_and_watches_resume() {
+    let peer = Peer::start(PeerKind::Vigil).await;
+    let client = peer.client();
+    for value in ["1", "2", "3", "4"] {
+        client.put("a", value).await;
+    }
+    client.compact(3).await.expect("compacted");
+    let home = TempDir::new().expect("a temporary directory");
+    let file = home.path().join("saved").display().to_string();
+    printed(vigil(&peer, &["snapshot", "save", &file]));
+
+    let status = json(offline(&["snapshot", "status", &file, "-w", "json"]));
+    let hash = json(etcdctl(&peer, &["endpoint", "hashkv", "-w", "json"]));
+    assert_eq!(status["hash"], hash[0]["HashKV"]["hash"]);
+    let numbers = ["revision", "compactRevision", "totalKey"].map(|name| status[name].as_i64());
+    assert_eq!(numbers, [5, 3, 3].map(Some));
+
+    let mut other = Peer::start(PeerKind::Vigil).await;
+    other.terminate().await;
+    let data = other.data_dir().display().to_string();
+    let restore = ["snapshot", "restore", &file, "--data-dir", &data];
+    let refused = run(offline(&restore));
+    assert!(refused.err.contains("is not empty"), "{refused:?}");
+    fs::remove_dir_all(&data).expect("removed");
+    assert_eq!(
+        printed(offline(&restore)),
+        format!("restored revision 5 to {data}\n")
+    );
+    other.restart().await;
+    assert_eq!(other.client().revision().await, 5);
+    let mut watch = Running::start(etcdctl(&other, &["watch", "a", "--rev=3"]));
+    watch.prints("PUT\na\n2\nPUT\na\n3\nPUT\na\n4\n").await;
+    assert_eq!(other.client().put("a", "5").await, 6);
+    watch
+        .prints("PUT\na\n2\nPUT\na\n3\nPUT\na\n4\nPUT\na\n5\n")
+        .await;
+}
+
+#[tokio::test]
+async fn an_unknown_mode_of_compaction_is_refused_by_its_flag() {
+    let refused = run(offline(&["serve", "--auto-compaction-mode", "daily"]));
+    let line =
+        "Error: --auto-compaction-mode is \"daily\", and one of periodic, revision is needed\n";
+    assert_eq!((refused.success, refused.err.as_str()), (false, line));
+}
+
 macro_rules! on_peers_of_their_own {
     ($($test:ident)+) => {
         mod vigil {
@@ -109,4 +260,7 @@ macro_rules! on_peers_of_their_own {
 on_peers_of_their_own! {
     a_full_store_raises_an_alarm_that_etcdctl_lists_and_disarms
     an_alarm_is_there_after_a_restart
+    a_cluster_of_one_cannot_be_changed
+    a_hash_stays_over_a_restart_and_changes_with_the_data
+    a_snapshot_is_saved_by_either_client
 }

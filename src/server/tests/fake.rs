@@ -3,14 +3,15 @@
 //! It never waits, and refuses what it is told to refuse.
 
 use crate::backend::{
-    Backend, BackendError, Identity, Outbox, OutboxLimits, OutboxReader, StoreStatus, StreamItem,
-    WatchControl, WatchCreate,
+    Backend, BackendError, Identity, Outbox, OutboxLimits, OutboxReader, SnapshotPart, StoreHash,
+    StoreStatus, StreamItem, WatchControl, WatchCreate,
 };
 use crate::model::{
     Alarm, DeleteRange, KeyRange, KeyValue, Op, OpAnswer, OpBody, Put, RangeAnswer, RangeQuery,
     Refusal, Revision, TxnAnswer, WatchId, Write, WriteAnswer,
 };
 use bytes::Bytes;
+use futures_util::stream::{self, BoxStream, StreamExt};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::ThreadId;
@@ -206,6 +207,14 @@ impl Backend for Fake {
             Some(error) => Err(error),
             None => Ok(Revision(state.revision)),
         }
+    }
+
+    async fn hash(&self, _at: Option<Revision>) -> Result<StoreHash, BackendError> {
+        Err(BackendError::TooManyRequests)
+    }
+
+    fn snapshot(&self) -> BoxStream<'static, Result<SnapshotPart, BackendError>> {
+        stream::empty().boxed()
     }
 
     async fn set_alarm(&self, _alarm: Alarm, _raise: bool) -> Result<bool, BackendError> {

@@ -5,14 +5,17 @@
 
 mod block;
 mod checkpoint;
+mod crc32c;
 mod log;
 mod marks;
 mod meta;
+mod snapshot;
 
 pub use meta::Identity;
 
 pub(crate) use block::{Block, BlockBuilder, RECORD_OVERHEAD_BYTES, RecordRef, piece_count};
 pub(crate) use checkpoint::{CheckpointHead, CheckpointReader, CheckpointWriter, Frame};
+pub(crate) use crc32c::Crc32c;
 pub(crate) use log::{
     LOG_SECTOR_BYTES, LogFileHead, LogPosition, LogRecord, LogRecordRef, decode_changes,
     decode_last_block, decode_settled, encode_last_block, encode_settled, log_record,
@@ -20,6 +23,11 @@ pub(crate) use log::{
 pub(crate) use marks::{decode_marks, encode_marks};
 pub(crate) use meta::{CompactionState, decode_alarms, decode_compaction, decode_identity};
 pub(crate) use meta::{encode_alarms, encode_compaction, encode_identity};
+
+pub(crate) use snapshot::{
+    SnapshotEnd, SnapshotFrame, SnapshotHead, SnapshotReader, SnapshotSum, bytes_before_sum,
+    encode_snapshot_block, encode_snapshot_end, encode_snapshot_head, snapshot_bytes,
+};
 
 use super::StorageError;
 use crate::model::Revision;

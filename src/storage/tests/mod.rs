@@ -12,6 +12,7 @@
 mod bounds;
 mod compaction;
 mod disk;
+mod dump;
 mod known_bugs;
 mod late;
 mod log;
@@ -20,4 +21,5 @@ mod quota;
 mod random;
 mod reads;
 mod settling;
+mod snapshot;
 mod writes;
