@@ -220,9 +220,9 @@ impl Engine {
         write.check(WriteLimits { txn_ops_max })?;
         let bytes = write.bytes();
         let apply = |permit| Apply {
+            write,
             permit,
             worker,
-            write,
         };
         self.order(bytes, apply).await
     }

@@ -78,7 +78,6 @@ impl Core {
         limits: StorageLimits,
         identity: Identity,
         index: Index,
-        alarms: Arc<[Alarm]>,
         (revision, compact_revision): (Revision, Revision),
     ) -> Self {
         let core = Self {
@@ -89,7 +88,7 @@ impl Core {
             revision: AtomicI64::new(revision.0),
             compact_revision: AtomicI64::new(compact_revision.0),
             disk_bytes: AtomicU64::new(0),
-            alarms: RwLock::new(alarms),
+            alarms: RwLock::default(),
             disk_full: AtomicBool::new(false),
             holds: AtomicUsize::new(0),
             db,

@@ -112,18 +112,9 @@ fn open_with(
     let recovered = recovery::recover(db.as_ref(), dir, checkpoint)
         .map_err(|error| error.in_file(db.data_path()))?;
     let published = (recovered.revision, recovered.compaction.scheduled);
-    let alarms = admission::load(db.as_ref())
-        .map_err(|error| error.in_file(db.data_path()))?
-        .into_iter()
-        .collect();
-    let core = Core::new(
-        db,
-        limits,
-        recovered.identity,
-        recovered.index,
-        alarms,
-        published,
-    );
+    let alarms = admission::load(db.as_ref()).map_err(|error| error.in_file(db.data_path()))?;
+    let core = Core::new(db, limits, recovered.identity, recovered.index, published);
+    core.publish_alarms(alarms.into_iter().collect());
     let core = Arc::new(core);
     let pool = Arc::new(ReaderPool::start(Arc::clone(&core), readers)?);
     let view = ReadView::new(Arc::clone(&core), Arc::clone(&pool));

@@ -80,7 +80,7 @@ impl Snapshot {
     }
 
     /// The next part; nothing when all was given.
-    pub fn next(&mut self) -> Result<Option<SnapshotPart>, StorageError> {
+    pub fn next_part(&mut self) -> Result<Option<SnapshotPart>, StorageError> {
         let made = self.make();
         made.map_err(|error| self.dump.core().blame(error))?;
         let bytes = self.ready.len().min(SNAPSHOT_PART_BYTES_MAX);

@@ -96,10 +96,9 @@ async fn an_alarm_is_there_after_a_restart(kind: PeerKind) {
 /// Etcd's client logs more lines than the one that counts.
 fn error_of(said: &Said) -> &str {
     assert!(!said.success, "{said:?}");
-    let lines = said.err.lines();
+    let mut lines = said.err.lines();
     lines
-        .filter(|line| line.starts_with("Error: "))
-        .next_back()
+        .rfind(|line| line.starts_with("Error: "))
         .unwrap_or("")
 }
 

@@ -45,7 +45,7 @@ impl Engine {
                     Some(snapshot) => snapshot,
                     None => view.snapshot()?,
                 };
-                let part = snapshot.next()?;
+                let part = snapshot.next_part()?;
                 Ok::<_, ReadError>(part.map(|part| (part, Some(snapshot))))
             };
             async move {

@@ -27,7 +27,7 @@ fn varied() -> Store {
 /// Reads a snapshot to its end, and does something after each part.
 fn read(mut snapshot: Snapshot, mut meanwhile: impl FnMut()) -> Vec<u8> {
     let (mut all, mut left): (Vec<u8>, Option<u64>) = (Vec::new(), None);
-    while let Some(part) = snapshot.next().unwrap() {
+    while let Some(part) = snapshot.next_part().unwrap() {
         assert!((1..=SNAPSHOT_PART_BYTES_MAX).contains(&part.bytes.len()));
         let now = part.bytes_left;
         assert!(left.is_none_or(|left| left == now + part.bytes.len() as u64));

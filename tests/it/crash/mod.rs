@@ -19,6 +19,7 @@ mod failing_disk;
 mod kills;
 mod load;
 mod log_tail;
+mod restores;
 mod server_kills;
 mod shim;
 mod trace;
