@@ -11,6 +11,7 @@
     reason = "small numbers, traces that never leave the machine, and the names of our own files"
 )]
 
+mod auto_compaction;
 mod check;
 mod cuts;
 mod damage;
