@@ -2,13 +2,17 @@
 //!
 //! Asked through etcdctl, so that both sides of the wire are etcd's on one peer, and its client's on the other.
 
-use crate::support::pb::PutRequest;
+use crate::support::pb::alarm_request::AlarmAction;
+use crate::support::pb::maintenance_client::MaintenanceClient;
+use crate::support::pb::{AlarmRequest, AlarmType, PutRequest};
 use crate::support::peer::vigil_binary;
+use crate::support::requests::get;
 use crate::support::tool::{Running, Said, etcdctl, printed, run, vigil};
 use crate::support::{Client, Peer, PeerKind, Setup, eventually};
 use std::fs;
 use std::process::Command;
 use tempfile::TempDir;
+use tonic::Code;
 
 /// Small enough to be reached with a few puts, for an etcd too, whose empty database has 20 KiB.
 const QUOTA_BYTES: &str = "1000000";
@@ -156,6 +160,66 @@ async fn a_hash_stays_over_a_restart_and_changes_with_the_data(kind: PeerKind) {
     assert_eq!(hash(&peer).1, Some(3));
 }
 
+/// Alarms of any member can be raised by hand; one of damage refuses every change and no read.
+async fn an_alarm_is_raised_and_taken_back_by_hand(kind: PeerKind) {
+    let peer = Setup::new(kind).start().await;
+    let client = peer.client();
+    client.put("a", "1").await;
+    let alarm = async |action: AlarmAction, member_id: u64, alarm: AlarmType| {
+        let request = AlarmRequest {
+            action: action.into(),
+            member_id,
+            alarm: alarm.into(),
+        };
+        let mut maintenance = MaintenanceClient::new(client.channel());
+        let answer = maintenance.alarm(request).await.expect("an answer");
+        let alarms = answer.into_inner().alarms.into_iter();
+        let mut alarms: Vec<_> = alarms.map(|it| (it.member_id, it.alarm())).collect();
+        alarms.sort_unstable();
+        alarms
+    };
+    use AlarmAction::{Activate, Deactivate, Get};
+    use AlarmType::{Corrupt, None, Nospace};
+    assert_eq!(alarm(Activate, 7, None).await, []);
+    assert_eq!(alarm(Deactivate, 7, Corrupt).await, []);
+    assert_eq!(alarm(Activate, 7, Corrupt).await, [(7, Corrupt)]);
+    assert_eq!(alarm(Activate, 7, Corrupt).await, [(7, Corrupt)], "it is");
+
+    let put = async || {
+        let request = PutRequest {
+            key: "a".into(),
+            ..PutRequest::default()
+        };
+        client.try_put(request).await.map(|_| ())
+    };
+    let corrupt = (Code::DataLoss, "etcdserver: corrupt cluster");
+    let refused = put().await.expect_err("a put");
+    assert_eq!((refused.code(), refused.message()), corrupt);
+    let refused = client.compact(2).await.expect_err("a compaction");
+    assert_eq!((refused.code(), refused.message()), corrupt);
+    assert_eq!(client.range(get("a")).await.expect("a read").count, 1);
+
+    assert_eq!(alarm(Activate, 8, Nospace).await, [(8, Nospace)]);
+    assert_eq!(alarm(Get, 0, None).await, [(7, Corrupt), (8, Nospace)]);
+    assert_eq!(alarm(Get, 9, Nospace).await, [(8, Nospace)]);
+    let refused = put().await.expect_err("a put");
+    let counts = match kind {
+        PeerKind::Vigil => corrupt.1,
+        PeerKind::Etcd => NO_SPACE,
+    };
+    assert_eq!(refused.message(), counts);
+
+    assert_eq!(alarm(Deactivate, 7, Corrupt).await, [(7, Corrupt)]);
+    if kind == PeerKind::Vigil {
+        let refused = put().await.expect_err("a put");
+        assert_eq!(refused.message(), NO_SPACE);
+    } else {
+        put().await.expect("the other alarm is passed over");
+    }
+    assert_eq!(alarm(Deactivate, 8, Nospace).await, [(8, Nospace)]);
+    put().await.expect("taken again");
+}
+
 /// Saved by etcdctl, and by `vigil snapshot save`, which both check what they were sent.
 async fn a_snapshot_is_saved_by_either_client(kind: PeerKind) {
     let peer = Setup::new(kind).start().await;
@@ -262,4 +326,5 @@ on_peers_of_their_own! {
     a_cluster_of_one_cannot_be_changed
     a_hash_stays_over_a_restart_and_changes_with_the_data
     a_snapshot_is_saved_by_either_client
+    an_alarm_is_raised_and_taken_back_by_hand
 }
