@@ -162,6 +162,9 @@ async fn a_hash_stays_over_a_restart_and_changes_with_the_data(kind: PeerKind) {
 
 /// Alarms of any member can be raised by hand; one of damage refuses every change and no read.
 async fn an_alarm_is_raised_and_taken_back_by_hand(kind: PeerKind) {
+    use AlarmAction::{Activate, Deactivate, Get};
+    use AlarmType::{Corrupt, None, Nospace};
+
     let peer = Setup::new(kind).start().await;
     let client = peer.client();
     client.put("a", "1").await;
@@ -178,8 +181,6 @@ async fn an_alarm_is_raised_and_taken_back_by_hand(kind: PeerKind) {
         alarms.sort_unstable();
         alarms
     };
-    use AlarmAction::{Activate, Deactivate, Get};
-    use AlarmType::{Corrupt, None, Nospace};
     assert_eq!(alarm(Activate, 7, None).await, []);
     assert_eq!(alarm(Deactivate, 7, Corrupt).await, []);
     assert_eq!(alarm(Activate, 7, Corrupt).await, [(7, Corrupt)]);
