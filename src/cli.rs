@@ -3,9 +3,11 @@
 //! It says which words and flags there are and what they mean when left out. It never decides whether a value is any
 //! good: `config` does that for the server, and each verb for itself.
 
+mod snapshot;
 mod tls;
 mod transfer;
 
+pub use snapshot::{SnapshotRestoreArgs, SnapshotSaveArgs, SnapshotStatusArgs, SnapshotVerb};
 pub use tls::{ServeTlsArgs, TlsArgs};
 pub use transfer::{ExportArgs, ImportArgs, MirrorArgs};
 
@@ -61,6 +63,9 @@ pub enum Verb {
     Export(ExportArgs),
     /// Put the keys that an export has written.
     Import(ImportArgs),
+    /// Save the data of a server, and make a data directory of what was saved.
+    #[command(subcommand)]
+    Snapshot(SnapshotVerb),
 }
 
 /// The flags of `vigil serve`; each can be set as `VIGIL_*` in the environment too.
@@ -119,6 +124,19 @@ pub struct ServeArgs {
     /// TLS.
     #[command(flatten)]
     pub tls: ServeTlsArgs,
+    /// What --auto-compaction-retention counts: periodic is time, revision is revisions.
+    #[arg(
+        long,
+        env = "VIGIL_AUTO_COMPACTION_MODE",
+        hide_env_values = true,
+        value_name = "MODE"
+    )]
+    #[arg(default_value = "periodic")]
+    pub auto_compaction_mode: String,
+    /// Which history is kept when the rest is compacted by itself: a time as in 1h30m, whole hours, or revisions; 0 is all.
+    #[arg(long, env = "VIGIL_AUTO_COMPACTION_RETENTION", hide_env_values = true)]
+    #[arg(value_name = "RETENTION", default_value = "0")]
+    pub auto_compaction_retention: String,
     /// The limits.
     #[command(flatten)]
     pub limits: LimitArgs,
@@ -166,6 +184,15 @@ pub struct LimitArgs {
     )]
     #[arg(default_value_t = ServerLimits::default().request_bytes_max)]
     pub request_bytes_max: usize,
+    /// How much the store may hold that is not compacted away, in bytes; 0 is 2 GiB, and less is no quota.
+    #[arg(
+        long,
+        env = "VIGIL_QUOTA_BACKEND_BYTES",
+        hide_env_values = true,
+        value_name = "BYTES"
+    )]
+    #[arg(default_value_t = 0, allow_negative_numbers = true)]
+    pub quota_backend_bytes: i64,
     /// Operations of one transaction.
     #[arg(
         long,

@@ -2,16 +2,20 @@
 //!
 //! Bad input becomes an error that names the flag and the limit, here and nowhere later. No room ever sees a flag.
 
-use crate::actors::{EngineConfig, EngineLimits, OutboxLimits, Placement, StoreLimits};
+use crate::actors::{
+    AutoCompaction, EngineConfig, EngineLimits, OutboxLimits, Placement, StoreLimits,
+};
 use crate::api::{HttpSettings, NameList};
-use crate::cli::{HttpArgs, LimitArgs, ServeArgs, ServeTlsArgs};
+use crate::cli::{HttpArgs, LimitArgs, ServeArgs};
 use crate::server::{ServeConfig, ServerLimits};
 use crate::storage::StorageLimits;
-use crate::tls::{ServerFiles, TlsSource};
 use crate::watch::BatchLimits;
 use log::LevelFilter;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
+
+mod duration;
+mod tls;
 
 /// Everything that `vigil serve` is started with.
 #[derive(Clone, Debug)]
@@ -100,7 +104,7 @@ impl TryFrom<ServeArgs> for Config {
         if args.name.is_empty() {
             return Err(ConfigError::Empty { flag: "name" });
         }
-        let tls = tls(&args)?;
+        let tls = tls::source(&args)?;
         let workers = match args.workers {
             Some(workers) => count("workers", workers, WORKERS_MAX)?,
             None => default_workers(),
@@ -108,10 +112,16 @@ impl TryFrom<ServeArgs> for Config {
         let engine = EngineConfig {
             data_dir: args.data_dir,
             placement: Placement::Threads { workers },
-            limits: engine_limits(&args.limits)?,
+            limits: EngineLimits {
+                auto_compaction: auto_compaction(
+                    &args.auto_compaction_mode,
+                    &args.auto_compaction_retention,
+                )?,
+                ..engine_limits(&args.limits)?
+            },
             storage: storage_limits(&args.limits)?,
         };
-        let (_, listen_client) = split_scheme(&args.listen_client);
+        let (_, listen_client) = tls::split_scheme(&args.listen_client);
         let serve = ServeConfig {
             listen_client: address("listen-client", listen_client)?,
             tls,
@@ -133,80 +143,6 @@ fn http_settings(args: &HttpArgs) -> HttpSettings {
         cors: NameList::read(&args.cors),
         host_whitelist: NameList::read(&args.host_whitelist),
         grpc_gateway: args.enable_grpc_gateway,
-    }
-}
-
-/// Where the certificate comes from, if there is to be one.
-fn tls(args: &ServeArgs) -> Result<Option<TlsSource>, ConfigError> {
-    let ServeTlsArgs {
-        cert_file,
-        key_file,
-        client_cert_auth,
-        trusted_ca_file,
-        auto_tls,
-    } = args.tls.clone();
-    let alone = |flag, needed| Err(ConfigError::Alone { flag, needed });
-    if client_cert_auth && trusted_ca_file.is_none() {
-        return alone("client-cert-auth", "--trusted-ca-file");
-    }
-    let asks_for_certificates = trusted_ca_file.is_some();
-    let source = match (cert_file, key_file) {
-        (Some(cert_file), Some(key_file)) => Some(TlsSource::Files(ServerFiles {
-            cert_file,
-            key_file,
-            trusted_ca_file,
-        })),
-        (Some(_), None) => return alone("cert-file", "--key-file"),
-        (None, Some(_)) => return alone("key-file", "--cert-file"),
-        (None, None) if auto_tls => Some(TlsSource::Own {
-            trusted_ca_file,
-            hosts: own_hosts(args),
-        }),
-        (None, None) if asks_for_certificates => {
-            let needed = "--cert-file and --key-file, or --auto-tls";
-            return alone("trusted-ca-file", needed);
-        }
-        (None, None) => None,
-    };
-    let reason = match (split_scheme(&args.listen_client).0, &source) {
-        (Some("https"), None) => "https needs --cert-file and --key-file, or --auto-tls",
-        (Some("http"), Some(_)) => "http would not use --cert-file or --auto-tls",
-        _ => return Ok(source),
-    };
-    Err(ConfigError::Scheme {
-        value: args.listen_client.clone(),
-        reason,
-    })
-}
-
-/// What a certificate of one's own is good for: where the server listens, what clients are told, and this machine.
-fn own_hosts(args: &ServeArgs) -> Vec<String> {
-    let mut hosts: Vec<String> = ["localhost", "127.0.0.1", "::1"]
-        .map(str::to_owned)
-        .to_vec();
-    let urls = [
-        Some(&args.listen_client),
-        args.advertise_client_url.as_ref(),
-    ];
-    for url in urls.into_iter().flatten() {
-        let (_, rest) = split_scheme(url);
-        let authority = rest.split('/').next().unwrap_or_default();
-        let host = authority
-            .rsplit_once(':')
-            .map_or(authority, |(host, _)| host);
-        let host = host.trim_matches(['[', ']']).to_owned();
-        if !host.is_empty() && !hosts.contains(&host) {
-            hosts.push(host);
-        }
-    }
-    hosts
-}
-
-/// The scheme of an address that has one, and the rest of it.
-fn split_scheme(address: &str) -> (Option<&str>, &str) {
-    match address.split_once("://") {
-        Some((scheme @ ("http" | "https"), rest)) => (Some(scheme), rest),
-        _ => (None, address),
     }
 }
 
@@ -272,8 +208,56 @@ fn storage_limits(args: &LimitArgs) -> Result<StorageLimits, ConfigError> {
             value_cache_bytes_max,
             MEMORY_BYTES_MAX,
         )?,
+        quota_bytes: quota(args.quota_backend_bytes),
         ..StorageLimits::default()
     })
+}
+
+/// etcd's forms: a bare number is hours, or revisions; 0 is never.
+fn auto_compaction(mode: &str, retention: &str) -> Result<AutoCompaction, ConfigError> {
+    let malformed = |flag, value: &str, expected| ConfigError::Malformed {
+        flag,
+        value: value.to_owned(),
+        expected,
+    };
+    let flag = "auto-compaction-retention";
+    match mode {
+        "periodic" => {
+            let hours = retention.parse::<u32>().map(u64::from);
+            let period = hours.map_or_else(
+                |_| duration::parse(retention),
+                |hours| Some(Duration::from_hours(hours)),
+            );
+            match period {
+                Some(Duration::ZERO) => Ok(AutoCompaction::Off),
+                Some(period) => Ok(AutoCompaction::Periodic(period)),
+                None => Err(malformed(
+                    flag,
+                    retention,
+                    "a time as in 1h30m, or a number of hours,",
+                )),
+            }
+        }
+        "revision" => match retention.parse::<i64>() {
+            Ok(0) => Ok(AutoCompaction::Off),
+            Ok(kept) if kept > 0 => Ok(AutoCompaction::Revisions(kept)),
+            _ => Err(malformed(flag, retention, "a number of revisions")),
+        },
+        other => Err(malformed(
+            "auto-compaction-mode",
+            other,
+            "one of periodic, revision",
+        )),
+    }
+}
+
+/// etcd's rule: 0 is the default, and what is below is no quota.
+fn quota(flag: i64) -> u64 {
+    match u64::try_from(flag) {
+        Ok(0) => StorageLimits::default().quota_bytes,
+        Ok(bytes) => bytes,
+        Err(_) => u64::MAX,
+    }
 }
 
 /// One thread is left to the store.
@@ -337,7 +321,7 @@ mod tests {
     use crate::cli::{Cli, Command};
     use clap::Parser;
 
-    fn config(flags: &[&str]) -> Result<Config, String> {
+    pub(super) fn config(flags: &[&str]) -> Result<Config, String> {
         let line = ["vigil", "serve"].iter().chain(flags);
         match Cli::try_parse_from(line)
             .map_err(|error| error.to_string())?
@@ -363,6 +347,7 @@ mod tests {
         assert_eq!(limits.progress_notify_interval, Duration::from_mins(10));
         assert_eq!(limits.batch.revisions_per_batch_max, 1000);
         assert_eq!(limits.outbox.control_items_max, 16);
+        assert_eq!(config.serve.engine.storage.quota_bytes, 2 << 30);
         let Placement::Threads { workers } = config.serve.engine.placement else {
             panic!("not on threads");
         };
@@ -390,6 +375,11 @@ mod tests {
         );
         check("--streams-per-connection-max", "0", "0, and the least is 1");
         check("--name", "", "empty, and at least one character is needed");
+        check(
+            "--auto-compaction-mode",
+            "daily",
+            "\"daily\", and one of periodic, revision is needed",
+        );
         let one_of = "one of off, error, warn, info, debug, trace is needed";
         check("--log-level", "loud", &format!("\"loud\", and {one_of}"));
         let host = "HOST:PORT with a host that resolves is needed";
@@ -403,33 +393,52 @@ mod tests {
     }
 
     #[test]
-    fn certificates_and_schemes_have_to_say_the_same() {
-        let refused = |flags: &[&str], said: &str| assert_eq!(config(flags).unwrap_err(), said);
-        refused(&["--cert-file", "c"], "--cert-file needs --key-file");
-        refused(&["--key-file", "k"], "--key-file needs --cert-file");
-        let needed = "--client-cert-auth needs --trusted-ca-file";
-        refused(&["--client-cert-auth", "--auto-tls"], needed);
-        let needed = "--trusted-ca-file needs --cert-file and --key-file, or --auto-tls";
-        refused(&["--trusted-ca-file", "ca"], needed);
-        let https = ["--listen-client", "https://127.0.0.1:1"];
-        let needed = "https needs --cert-file and --key-file, or --auto-tls";
-        let line = format!("--listen-client is \"https://127.0.0.1:1\", and {needed}");
-        refused(&https, &line);
-        let http = ["--listen-client", "http://127.0.0.1:1"];
-        let line = "--listen-client is \"http://127.0.0.1:1\", and http would not use --cert-file or --auto-tls";
-        refused(&[&http[..], &["--auto-tls"]].concat(), line);
-        let plain = config(&http).unwrap().serve;
-        assert_eq!((plain.listen_client.port(), plain.tls), (1, None));
-        let advertised = [
-            "--auto-tls",
-            "--advertise-client-url",
-            "https://a.example:1/",
-        ];
-        let secret = config(&[&https[..], &advertised].concat()).unwrap().serve;
-        let Some(TlsSource::Own { hosts, .. }) = secret.tls else {
-            panic!("no certificate of its own");
+    fn a_quota_of_zero_is_the_default_and_a_negative_one_is_none() {
+        let quota = |value: &str| {
+            let config = config(&["--quota-backend-bytes", value]).unwrap();
+            config.serve.engine.storage.quota_bytes
         };
-        assert_eq!(hosts, ["localhost", "127.0.0.1", "::1", "a.example"]);
+        assert_eq!(quota("0"), 2 << 30);
+        assert_eq!(quota("1"), 1);
+        assert_eq!(quota("-1"), u64::MAX);
+    }
+
+    #[test]
+    fn retention_is_read_as_etcd_reads_it() {
+        let read = |mode: &str, retention: &str| {
+            let flags = [
+                "--auto-compaction-mode",
+                mode,
+                "--auto-compaction-retention",
+                retention,
+            ];
+            config(&flags).map(|config| config.serve.engine.limits.auto_compaction)
+        };
+        let periodic = |minutes| Ok(AutoCompaction::Periodic(Duration::from_mins(minutes)));
+        assert_eq!(read("periodic", "0"), Ok(AutoCompaction::Off));
+        assert_eq!(read("periodic", "0s"), Ok(AutoCompaction::Off));
+        assert_eq!(read("periodic", "2"), periodic(120));
+        assert_eq!(read("periodic", "5m"), periodic(5));
+        assert_eq!(read("periodic", "1h30m"), periodic(90));
+        assert_eq!(read("revision", "0"), Ok(AutoCompaction::Off));
+        assert_eq!(
+            read("revision", "1000"),
+            Ok(AutoCompaction::Revisions(1000))
+        );
+        for (mode, retention, wanted) in [
+            (
+                "periodic",
+                "soon",
+                "a time as in 1h30m, or a number of hours,",
+            ),
+            ("periodic", "5", ""),
+            ("revision", "5m", "a number of revisions"),
+        ] {
+            let error = read(mode, retention).err();
+            let said =
+                format!("--auto-compaction-retention is {retention:?}, and {wanted} is needed");
+            assert_eq!(error, Some(said).filter(|_| !wanted.is_empty()));
+        }
     }
 
     #[test]

@@ -173,6 +173,10 @@ faults! {
     LargeRecordUncut,
     /// A full disk is not noticed.
     FullDiskUnnoticed,
+    /// An alarm is raised and puts go on.
+    NoSpaceForgotten,
+    /// An alarm is raised in memory alone.
+    AlarmNotDurable,
     /// A transaction that changed nothing takes a revision.
     EmptyCommitTakesRevision,
     /// A refused transaction leaves what it had done.
@@ -209,6 +213,10 @@ faults! {
     CompactionPublishedLate,
     /// Which records are dead is not written down.
     DeadMarksForgotten,
+    /// A pass of a compaction begins while all of the store is read.
+    CompactionUnderDump,
+    /// A read of all of the store has records that a compaction has made needless.
+    DumpIgnoresCompaction,
     /// A checkpoint from before the last step of a compaction is used.
     StaleCheckpointUsed,
     /// A revision whose end was never written is taken as whole.

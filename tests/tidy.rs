@@ -39,7 +39,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "config",
         &["tls", "storage", "watch", "actors", "api", "server", "cli"],
     ),
-    ("verbs", &["tls", "model", "api", "cli"]),
+    ("verbs", &["tls", "model", "storage", "api", "cli"]),
 ];
 
 /// In `actors`: the wiring, the table of who is started again, and the edge's half of a stream, which starts watchers.

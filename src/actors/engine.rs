@@ -5,6 +5,7 @@
 //! process.
 
 mod leases;
+mod upkeep;
 
 pub use leases::GrantedLease;
 
@@ -13,7 +14,7 @@ use super::limits::EngineLimits;
 use super::outbox::OutboxReader;
 use super::permits::Permits;
 use super::protocol::{
-    Apply, Close, Compact, Inspect, Inspection, OrderError, Permit, Register, Retire, ToWatcher,
+    Apply, Close, Inspect, Inspection, OrderError, Permit, Register, Retire, ToWatcher,
 };
 use super::store::Store;
 use super::stream::{Link, LinkState, LiveWatch, StreamId, StreamState, WatchTerms};
@@ -230,17 +231,13 @@ impl Engine {
     ) -> Result<WriteAnswer, EngineError> {
         let txn_ops_max = self.inner.shared.limits.store.txn_ops_max;
         write.check(WriteLimits { txn_ops_max })?;
-        let permit = self.permit(write.bytes()).await?;
-        self.inner
-            .store
-            .send(Apply {
-                write,
-                permit,
-                worker,
-            })
-            .await
-            .map_err(|_| self.gone())?
-            .map_err(EngineError::from)
+        let bytes = write.bytes();
+        let apply = |permit| Apply {
+            write,
+            permit,
+            worker,
+        };
+        self.order(bytes, apply).await
     }
 
     /// Reads the latest of a range.
@@ -261,24 +258,21 @@ impl Engine {
             .map_err(EngineError::from)
     }
 
-    /// Forgets history below a revision; with `physical` returns when the disk has forgotten it too.
-    pub async fn compact(
+    /// Gives Store an order of so many bytes once there is room for it, and waits for its answer.
+    async fn order<M, T>(
         &self,
-        revision: Revision,
-        physical: bool,
-    ) -> Result<Revision, EngineError> {
-        let permit = self.permit(0).await?;
-        let order = Compact {
-            revision,
-            physical,
-            permit,
-        };
-        self.inner
-            .store
-            .send(order)
-            .await
-            .map_err(|_| self.gone())?
-            .map_err(EngineError::from)
+        bytes: usize,
+        order: impl FnOnce(Permit) -> M,
+    ) -> Result<T, EngineError>
+    where
+        M: Message<Result = Result<T, OrderError>> + Send + 'static,
+        T: Send + 'static,
+        Store: Handler<M>,
+    {
+        let permit = self.permit(bytes).await?;
+        let answered = self.inner.store.send(order(permit)).await;
+        let answer = answered.map_err(|_| self.gone())?;
+        answer.map_err(EngineError::from)
     }
 
     /// Lets one of your own actors watch: its `Recipient` is given every event of the spec's range, in order, once,

@@ -22,6 +22,8 @@ use tokio::time::Instant;
 const TICK: Duration = Duration::from_millis(500);
 /// How many revocations are on their way to Store at a time; as in etcd. Writers of others go between them.
 const REVOKES_IN_FLIGHT_MAX: usize = 16;
+/// How long to wait before a revocation that was refused is ordered again; as in etcd.
+const RETRY: Duration = Duration::from_secs(3);
 /// How far away a deadline is that nobody lives to see: a sum beyond it would not be a time.
 const FAR: Duration = Duration::from_hours(24 * 365 * 100);
 
@@ -57,6 +59,11 @@ struct Live {
 #[derive(Message)]
 #[rtype(result = "()")]
 struct DeadlineTick;
+
+/// Order this revocation again.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct RevokeAgain(LeaseId);
 
 impl Lease {
     /// A Lease that has not started.
@@ -192,6 +199,11 @@ impl Handler<LeasesChanged> for Lease {
             match change {
                 LeaseChange::Granted { id, ttl_seconds } => self.grant(id, ttl_seconds, ctx),
                 LeaseChange::Revoked(id) => self.forget(id),
+                LeaseChange::Kept(id) => {
+                    if self.revoking.remove(&id) {
+                        ctx.notify_later(RevokeAgain(id), RETRY);
+                    }
+                }
             }
         }
         self.revoke(ctx);
@@ -257,6 +269,15 @@ impl Handler<DeadlineTick> for Lease {
         if self.ticking {
             ctx.notify_later(DeadlineTick, TICK);
         }
+    }
+}
+
+impl Handler<RevokeAgain> for Lease {
+    type Result = ();
+
+    fn handle(&mut self, again: RevokeAgain, ctx: &mut Self::Context) {
+        self.expired.push_back(again.0);
+        self.revoke(ctx);
     }
 }
 

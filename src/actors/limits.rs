@@ -33,11 +33,25 @@ impl Default for StoreLimits {
     }
 }
 
+/// Which history is compacted without being asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AutoCompaction {
+    /// None.
+    #[default]
+    Off,
+    /// What is older than this.
+    Periodic(Duration),
+    /// All but so many revisions.
+    Revisions(i64),
+}
+
 /// The bounds of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EngineLimits {
     /// The bounds of Store.
     pub store: StoreLimits,
+    /// Which history is compacted without being asked.
+    pub auto_compaction: AutoCompaction,
     /// Messages in one watcher's mailbox; one more makes it a victim.
     pub mailbox_messages_max: usize,
     /// Bytes on their way to the watchers of one stream; one more byte makes a victim without a try (B2). A batch that
@@ -76,6 +90,7 @@ impl Default for EngineLimits {
     fn default() -> Self {
         Self {
             store: StoreLimits::default(),
+            auto_compaction: AutoCompaction::Off,
             mailbox_messages_max: 16,
             in_flight_bytes_max: 8 << 20,
             batch: BatchLimits::default(),

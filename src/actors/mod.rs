@@ -30,13 +30,16 @@ mod tests;
 
 pub use app_watch::Watch;
 pub use engine::{Engine, EngineConfig, EngineError, GrantedLease, Placement};
-pub use limits::{EngineLimits, StoreLimits};
+pub use limits::{AutoCompaction, EngineLimits, StoreLimits};
 pub use outbox::{
     Next, Outbox, OutboxLimits, OutboxReader, Room, StreamEnd, StreamItem, WatchRejection,
 };
 pub use protocol::{Delivery, Inspection, LeaseTime, ToWatcher};
 pub use stream::InFlight;
 pub use watch_stream::{WatchCreate, WatchStream};
+
+// The edge may not import `storage`.
+pub use crate::storage::{SnapshotPart, StoreHash};
 
 // The edge encodes batches and may not import `watch`.
 pub use crate::watch::Batch;

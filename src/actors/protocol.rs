@@ -6,7 +6,7 @@
 
 use super::store::StoreFailure;
 use super::stream::{InFlight, Link, StreamId, StreamState};
-use crate::model::{LeaseId, Refusal, Revision, Write, WriteAnswer};
+use crate::model::{Alarm, LeaseId, Refusal, Revision, Write, WriteAnswer};
 use crate::watch::{Batch, Entry, Owed, WatcherId};
 use actix::dev::{MessageResponse, OneshotSender};
 use actix::prelude::*;
@@ -59,6 +59,16 @@ pub(crate) struct Permit {
 pub(crate) struct Compact {
     pub(crate) revision: Revision,
     pub(crate) physical: bool,
+    pub(crate) permit: Permit,
+}
+
+/// Edge -> Store: raise an alarm or take it back. Answered when that is durable, with whether it is, or was, raised.
+/// Bounded by the edge's permits.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<bool, OrderError>")]
+pub(crate) struct SetAlarm {
+    pub(crate) alarm: Alarm,
+    pub(crate) raise: bool,
     pub(crate) permit: Permit,
 }
 
@@ -182,6 +192,8 @@ pub(crate) enum LeaseChange {
     },
     /// It has ended, and its keys with it.
     Revoked(LeaseId),
+    /// It was to end, and Store takes no changes now.
+    Kept(LeaseId),
 }
 
 /// Store -> Lease: these leases came and went, in that order. Sent when that is durable and before anybody is answered; at

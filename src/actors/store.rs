@@ -3,15 +3,19 @@
 //! It never lets anyone see what is not durable, never retries the disk after an error, and never reads for others.
 //! It blocks on the disk, so it lives on an arbiter of its own.
 
+mod auto_compaction;
+mod upkeep;
+
 use super::protocol::{
     Apply, Close, Committed, Compact, HistoryCompacted, Inspect, Inspection, Later, LeaseChange,
     LeasesChanged, OrderError, Permit, Role,
 };
 use super::supervision::{Shared, Tripwire, Worker};
 use crate::fault::{self, Fault};
-use crate::model::{Commit, LeaseGrant, Revision, Write, WriteAnswer};
+use crate::model::{Commit, LeaseGrant, Refusal, Revision, Write, WriteAnswer};
 use crate::storage::{ApplyError, CompactionStep, StorageError, Writer};
 use actix::prelude::*;
+use auto_compaction::AutoCompactor;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,6 +23,9 @@ use std::time::Duration;
 
 /// The pause between two chunks of a compaction, so that writes go between them: etcd pauses 10 ms per 1000 revisions.
 const COMPACTION_PAUSE: Duration = Duration::from_millis(1);
+
+/// How often a compaction that waits for a read of all of the store looks whether it has ended.
+const COMPACTION_HELD_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why the store, or another actor, came to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +44,8 @@ pub(crate) struct Store {
     physical: Vec<(Revision, Later<Result<Revision, OrderError>>)>,
     /// A chunk of compaction is scheduled.
     compacting: bool,
+    /// Which compactions come by themselves.
+    auto_compactor: AutoCompactor,
     /// What all actors share: limits, ring, the failure that all are told of.
     shared: Arc<Shared>,
     /// Who is told of commits.
@@ -76,6 +85,7 @@ impl Store {
             queue,
             physical,
             compacting: false,
+            auto_compactor: AutoCompactor::new(shared.limits.auto_compaction),
             shared,
             workers,
             tripwire,
@@ -155,6 +165,7 @@ impl Store {
     /// Before anybody is answered, so that whoever hears of a lease can keep it alive.
     fn tell_leases(&self, replies: &[(Queued, WriteReply)]) {
         let change = |(queued, answer): &(Queued, WriteReply)| match queued.write {
+            Write::LeaseRevoke(id) if is_kept(answer) => Some(LeaseChange::Kept(id)),
             _ if answer.is_err() => None,
             Write::LeaseGrant(LeaseGrant { id, ttl_seconds }) => {
                 Some(LeaseChange::Granted { id, ttl_seconds })
@@ -250,6 +261,14 @@ impl Store {
     }
 }
 
+/// True when a lease was not revoked, and is still there.
+fn is_kept(answer: &WriteReply) -> bool {
+    match answer {
+        Err(OrderError::Refused(refusal)) => *refusal != Refusal::LeaseNotFound,
+        _ => false,
+    }
+}
+
 impl Actor for Store {
     type Context = Context<Self>;
 
@@ -257,6 +276,7 @@ impl Actor for Store {
         ctx.set_mailbox_capacity(self.shared.limits.store.requests_in_flight_max);
         // A crash may have left a compaction half done.
         self.schedule_compaction(ctx);
+        self.schedule_auto_compaction(ctx);
     }
 
     fn stopped(&mut self, _ctx: &mut Self::Context) {
@@ -337,6 +357,10 @@ impl Handler<CompactionTick> for Store {
             Ok(CompactionStep::More) => {
                 self.compacting = true;
                 ctx.notify_later(CompactionTick, COMPACTION_PAUSE);
+            }
+            Ok(CompactionStep::Held) => {
+                self.compacting = true;
+                ctx.notify_later(CompactionTick, COMPACTION_HELD_PAUSE);
             }
             Ok(CompactionStep::Finished(finished)) => {
                 let current = writer.revision();

@@ -3,7 +3,7 @@
 //! Clients match on these texts, so none may be reworded; and no other file may hold one.
 
 use crate::backend::{BackendError, StreamEnd, WatchRejection};
-use crate::model::Refusal;
+use crate::model::{Alarm, AlarmKind, Refusal};
 use std::borrow::Cow;
 use tonic::{Code, Status};
 
@@ -37,6 +37,7 @@ pub(crate) fn refusal(refusal: &Refusal) -> Status {
             Code::OutOfRange,
             "etcdserver: mvcc: required revision is a future revision",
         ),
+        Refusal::CorruptCluster => (Code::DataLoss, "etcdserver: corrupt cluster"),
         Refusal::NoSpace => (
             Code::ResourceExhausted,
             "etcdserver: mvcc: database space exceeded",
@@ -68,6 +69,67 @@ pub(crate) fn in_line(error: &BackendError) -> Status {
         BackendError::Refused(reason) => Status::unknown(refusal(reason).message()),
         _ => backend(error),
     }
+}
+
+/// An alarm, as it is told among the errors of a status: the text has a space at its end, as etcd's has.
+pub(crate) fn alarm(alarm: &Alarm) -> String {
+    let kind = match alarm.kind {
+        AlarmKind::NoSpace => "NOSPACE",
+        AlarmKind::Corrupt => "CORRUPT",
+    };
+    format!("memberID:{} alarm:{kind} ", alarm.member_id)
+}
+
+/// Puts are refused until the disk has room again; etcd does not look, hence no text for it.
+pub(crate) fn disk_full() -> String {
+    "vigil: the disk is nearly full".to_owned()
+}
+
+/// Leadership was to go to somebody who is not a member.
+pub(crate) fn bad_leader_transferee() -> Status {
+    Status::failed_precondition("etcdserver: bad leader transferee")
+}
+
+/// A downgrade was to be cancelled, and there is none.
+pub(crate) fn no_downgrade() -> Status {
+    Status::failed_precondition("etcdserver: no inflight downgrade job")
+}
+
+/// There is no version to go back to.
+pub(crate) fn downgrade_target() -> Status {
+    Status::invalid_argument("etcdserver: invalid downgrade target version")
+}
+
+/// The version to go back to is none.
+pub(crate) fn downgrade_version() -> Status {
+    Status::invalid_argument("etcdserver: wrong downgrade target version format")
+}
+
+/// The one member there is cannot go, and none can come.
+pub(crate) fn not_enough_members() -> Status {
+    Status::failed_precondition(
+        "etcdserver: re-configuration failed due to not enough started members",
+    )
+}
+
+/// A learner was to come.
+pub(crate) fn too_many_learners() -> Status {
+    Status::failed_precondition("etcdserver: too many learner members in cluster")
+}
+
+/// The one member there is votes already.
+pub(crate) fn not_a_learner() -> Status {
+    Status::failed_precondition("etcdserver: can only promote a learner member")
+}
+
+/// No member has this id.
+pub(crate) fn member_not_found() -> Status {
+    Status::not_found("etcdserver: member not found")
+}
+
+/// The peer URLs of a member are none.
+pub(crate) fn bad_member_urls() -> Status {
+    Status::invalid_argument("etcdserver: given member URLs are invalid")
 }
 
 /// The server is stopping; clients try elsewhere, and watches resume by revision.

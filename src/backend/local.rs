@@ -6,9 +6,12 @@ use super::{
     Backend, BackendError, GrantedLease, Identity, Inspection, LeaseTime, StoreStatus,
     WatchControl, WatchCreate,
 };
-use crate::actors::{Engine, Outbox, OutboxReader, WatchStream};
-use crate::model::{LeaseId, RangeAnswer, RangeQuery, Revision, WatchId, Write, WriteAnswer};
+use crate::actors::{Engine, Outbox, OutboxReader, SnapshotPart, StoreHash, WatchStream};
+use crate::model::{
+    Alarm, LeaseId, RangeAnswer, RangeQuery, Revision, WatchId, Write, WriteAnswer,
+};
 use bytes::Bytes;
+use futures_util::stream::BoxStream;
 use std::sync::Arc;
 
 /// The raft term that headers carry: a store of one member elected itself once, before it was born.
@@ -45,12 +48,16 @@ impl Backend for LocalBackend {
     }
 
     fn status(&self) -> StoreStatus {
-        let sizes = self.engine.view().sizes();
+        let view = self.engine.view();
+        let sizes = view.sizes();
         StoreStatus {
             revision: self.revision(),
             disk_bytes: sizes.disk_bytes,
             live_bytes: sizes.live_bytes,
-            compact_revision: self.engine.view().compact_revision(),
+            compact_revision: view.compact_revision(),
+            quota_bytes: Some(view.quota_bytes()).filter(|quota| *quota < u64::MAX),
+            alarms: view.alarms(),
+            is_disk_full: view.is_disk_full(),
         }
     }
 
@@ -96,6 +103,18 @@ impl Backend for LocalBackend {
 
     async fn inspect(&self) -> Vec<Inspection> {
         self.engine.inspect().await
+    }
+
+    async fn hash(&self, at: Option<Revision>) -> Result<StoreHash, BackendError> {
+        self.engine.hash(at).await
+    }
+
+    fn snapshot(&self) -> BoxStream<'static, Result<SnapshotPart, BackendError>> {
+        self.engine.snapshot()
+    }
+
+    async fn set_alarm(&self, alarm: Alarm, raise: bool) -> Result<bool, BackendError> {
+        self.engine.set_alarm(alarm, raise).await
     }
 
     fn open_stream(&self) -> Result<(Self::Control, OutboxReader), BackendError> {

@@ -2,8 +2,11 @@
 //!
 //! Nothing here knows a protocol; nothing in `api` knows which backend it has.
 
-use crate::model::{LeaseId, RangeAnswer, RangeQuery, Revision, WatchId, Write, WriteAnswer};
+use crate::model::{
+    Alarm, LeaseId, RangeAnswer, RangeQuery, Revision, WatchId, Write, WriteAnswer,
+};
 use bytes::Bytes;
+use futures_util::stream::BoxStream;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -14,7 +17,7 @@ pub use local::LocalBackend;
 pub use crate::actors::EngineError as BackendError;
 pub use crate::actors::{
     Batch, GrantedLease, Inspection, LeaseTime, Next, Outbox, OutboxLimits, OutboxReader, Room,
-    StreamEnd, StreamItem, WatchCreate, WatchRejection,
+    SnapshotPart, StoreHash, StreamEnd, StreamItem, WatchCreate, WatchRejection,
 };
 
 /// Who answers: the numbers that every response header carries.
@@ -29,7 +32,7 @@ pub struct Identity {
 }
 
 /// What `Maintenance.Status` tells of the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreStatus {
     /// The store's revision.
     pub revision: Revision,
@@ -39,6 +42,12 @@ pub struct StoreStatus {
     pub live_bytes: u64,
     /// The oldest revision that may still be read.
     pub compact_revision: Revision,
+    /// How many of them there may be; nothing when there is no quota.
+    pub quota_bytes: Option<u64>,
+    /// The alarms that are raised.
+    pub alarms: Arc<[Alarm]>,
+    /// Puts are refused because the disk is nearly full.
+    pub is_disk_full: bool,
 }
 
 /// The commanding end of one watch stream. All outcomes arrive through the stream's outbox; dropping this end changes
@@ -109,6 +118,19 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn leases(&self) -> impl Future<Output = Result<Vec<LeaseId>, BackendError>> + Send;
     /// What everything behind the edge holds, for metrics.
     fn inspect(&self) -> impl Future<Output = Vec<Inspection>> + Send;
+    /// The hash of all records up to a revision, or up to the last one.
+    fn hash(
+        &self,
+        at: Option<Revision>,
+    ) -> impl Future<Output = Result<StoreHash, BackendError>> + Send;
+    /// A snapshot of the store at one revision, part by part.
+    fn snapshot(&self) -> BoxStream<'static, Result<SnapshotPart, BackendError>>;
+    /// Raises an alarm or takes it back, durably; answers whether it is, or was, raised.
+    fn set_alarm(
+        &self,
+        alarm: Alarm,
+        raise: bool,
+    ) -> impl Future<Output = Result<bool, BackendError>> + Send;
     /// Opens a watch stream on the calling worker thread.
     fn open_stream(&self) -> Result<(Self::Control, OutboxReader), BackendError>;
 }

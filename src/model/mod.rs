@@ -3,6 +3,7 @@
 //! Nothing here knows an actor, a disk, a socket or a clock, and nothing here blocks or fails for any reason but its
 //! own input.
 
+mod alarm;
 mod answer;
 mod commit;
 mod event;
@@ -15,6 +16,7 @@ mod watch_spec;
 mod write;
 mod write_check;
 
+pub use alarm::{Alarm, AlarmKind};
 pub use answer::{OpAnswer, OpBody, RangeAnswer, TxnAnswer, WriteAnswer};
 pub use commit::Commit;
 pub use event::{Event, EventKind};

@@ -66,7 +66,10 @@ pub enum Refusal {
         /// The latest revision.
         current: Revision,
     },
-    /// The disk has no room for more.
+    /// An alarm says that the data is damaged.
+    #[error("the data is damaged")]
+    CorruptCluster,
+    /// The disk has no room for more, or the quota is reached.
     #[error("no space left for writes")]
     NoSpace,
     /// An answer would be larger than `range_answer_bytes_max`.

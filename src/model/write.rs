@@ -5,6 +5,9 @@
 use super::{KeyRange, LeaseId, RangeQuery};
 use bytes::Bytes;
 
+/// What a put counts against the quota beyond its key and value, in bytes; as in etcd.
+const PUT_OVERHEAD_BYTES: u64 = 256;
+
 /// A put of one key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Put {
@@ -135,9 +138,54 @@ impl Write {
             Self::LeaseGrant(_) | Self::LeaseRevoke(_) => LEASE_BYTES,
         }
     }
+
+    /// What the write counts against the quota, in bytes: each put with a flat amount for what is kept beside it, and of a
+    /// transaction the list that puts more. As in etcd, but for nested transactions, which count here.
+    pub fn quota_bytes(&self) -> u64 {
+        match self {
+            Self::Put(put) => put.quota_bytes(),
+            Self::Delete(_) | Self::LeaseRevoke(_) => 0,
+            Self::Txn(txn) => txn.quota_bytes(),
+            Self::LeaseGrant(_) => LEASE_BYTES as u64,
+        }
+    }
+
+    /// True when it may change anything, in whichever branch.
+    pub fn changes(&self) -> bool {
+        match self {
+            Self::Put(_) | Self::Delete(_) | Self::LeaseGrant(_) | Self::LeaseRevoke(_) => true,
+            Self::Txn(txn) => txn.changes(),
+        }
+    }
+}
+
+impl Put {
+    fn quota_bytes(&self) -> u64 {
+        (self.key.len() + self.value.len()) as u64 + PUT_OVERHEAD_BYTES
+    }
 }
 
 impl Txn {
+    fn quota_bytes(&self) -> u64 {
+        let of = |ops: &[Op]| {
+            let cost = |op: &Op| match op {
+                Op::Range(_) | Op::Delete(_) => 0,
+                Op::Put(put) => put.quota_bytes(),
+                Op::Txn(txn) => txn.quota_bytes(),
+            };
+            ops.iter().map(cost).sum::<u64>()
+        };
+        of(&self.success).max(of(&self.failure))
+    }
+
+    fn changes(&self) -> bool {
+        self.success.iter().chain(&self.failure).any(|op| match op {
+            Op::Range(_) => false,
+            Op::Put(_) | Op::Delete(_) => true,
+            Op::Txn(txn) => txn.changes(),
+        })
+    }
+
     /// Bytes of keys and values that the transaction carries, nested ones included.
     pub fn bytes(&self) -> usize {
         let compares = self.compares.iter().map(|compare| {

@@ -29,6 +29,8 @@ pub enum CompactionStep {
     Idle,
     /// There is more to do.
     More,
+    /// There is work, which waits until nobody reads all of the store.
+    Held,
     /// Everything up to this revision is done.
     Finished(Revision),
 }
@@ -96,6 +98,9 @@ impl Compactor {
         let Some(pass) = &mut self.pass else {
             if self.is_idle() {
                 return Ok(CompactionStep::Idle);
+            }
+            if core.is_compaction_held() {
+                return Ok(CompactionStep::Held);
             }
             // A revision that is scheduled while a pass runs gets a pass of its own, or endless requests would keep
             // the first from ever ending.

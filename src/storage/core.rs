@@ -12,11 +12,12 @@ use super::lease_table::LeaseTable;
 use super::overlay::LeaseChanges;
 use super::value_cache::ValueCache;
 use super::{StorageError, StorageLimits};
-use crate::model::Revision;
+use crate::fault::{self, Fault};
+use crate::model::{Alarm, Revision};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// What lies where: one lock for both, so that they always agree.
@@ -57,6 +58,10 @@ pub(crate) struct Core {
     compact_revision: AtomicI64,
     disk_bytes: AtomicU64,
     live_bytes: AtomicU64,
+    alarms: RwLock<Arc<[Alarm]>>,
+    disk_full: AtomicBool,
+    /// How many dumps run; no pass of a compaction begins while there is one.
+    holds: AtomicUsize,
 }
 
 /// Says where the store stands, and never shows its keys.
@@ -87,6 +92,9 @@ impl Core {
             revision: AtomicI64::new(revision.0),
             compact_revision: AtomicI64::new(compact_revision.0),
             disk_bytes: AtomicU64::new(0),
+            alarms: RwLock::default(),
+            disk_full: AtomicBool::new(false),
+            holds: AtomicUsize::new(0),
             db,
             limits,
             identity,
@@ -111,6 +119,42 @@ impl Core {
             disk_bytes: self.disk_bytes.load(Ordering::Relaxed),
             live_bytes: self.live_bytes.load(Ordering::Relaxed),
         }
+    }
+
+    /// The alarms that are raised, durably.
+    pub(crate) fn alarms(&self) -> Arc<[Alarm]> {
+        let alarms = self.alarms.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&alarms)
+    }
+
+    /// Has the alarms seen. The writer alone calls this, when they are durable.
+    pub(crate) fn publish_alarms(&self, alarms: Arc<[Alarm]>) {
+        *self.alarms.write().unwrap_or_else(PoisonError::into_inner) = alarms;
+    }
+
+    /// True while puts are refused because the disk is nearly full (D5).
+    pub(crate) fn is_disk_full(&self) -> bool {
+        self.disk_full.load(Ordering::Relaxed)
+    }
+
+    /// Says whether puts are refused because the disk is nearly full.
+    pub(crate) fn publish_disk_full(&self, is_full: bool) {
+        self.disk_full.store(is_full, Ordering::Relaxed);
+    }
+
+    /// Keeps passes of a compaction from beginning; answers how many do so now.
+    pub(crate) fn hold_compaction(&self) -> usize {
+        self.holds.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// Ends one such hold.
+    pub(crate) fn release_compaction(&self) {
+        self.holds.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// True while no pass of a compaction may begin.
+    pub(crate) fn is_compaction_held(&self) -> bool {
+        self.holds.load(Ordering::SeqCst) > 0 && !fault::active(Fault::CompactionUnderDump)
     }
 
     /// An error of a read, with the file that was read.

@@ -54,6 +54,22 @@ pub enum StorageError {
         /// The version known.
         known: u8,
     },
+    /// A snapshot is damaged, or is none.
+    #[error("snapshot {path} is damaged at byte {at}: {reason}", path = path.display())]
+    Snapshot {
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        at: u64,
+        /// Which check it fails.
+        reason: String,
+    },
+    /// A snapshot was to be restored into a directory that holds something.
+    #[error("{path} is not empty: a snapshot is restored into a directory that is empty or missing", path = path.display())]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
     /// An earlier error made the writer refuse everything.
     #[error("the store stopped writing: {because}")]
     Failed {

@@ -35,6 +35,9 @@ pub struct StorageLimits {
     pub free_space_reserve_bytes: u64,
     /// After how many written bytes the free space is looked at again (D5).
     pub free_space_check_bytes: u64,
+    /// How much the store may hold that is not compacted away, in bytes: beyond it the alarm is raised. `u64::MAX` is no
+    /// quota.
+    pub quota_bytes: u64,
     /// How many reads may wait for a reader thread.
     pub reader_queue_max: usize,
     /// Largest answer to a range, in bytes of keys and values (B1).
@@ -65,6 +68,7 @@ impl Default for StorageLimits {
             compaction_blocks_per_step: 16,
             free_space_reserve_bytes: 128 << 20,
             free_space_check_bytes: 16 << 20,
+            quota_bytes: 2 << 30,
             reader_queue_max: 1024,
             range_answer_bytes_max: 512 * MIB,
             lock_wait_ms_max: 5_000,

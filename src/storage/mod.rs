@@ -3,6 +3,7 @@
 //! It never knows an actor, a socket or a future: what cannot be answered at once is answered through a callback.
 //! `codec` alone knows the bytes, `database` alone names the engine; `docs/storage-format.md` draws what lies on disk.
 
+mod admission;
 mod block_table;
 mod checkpoint;
 mod codec;
@@ -11,6 +12,7 @@ mod compaction;
 mod core;
 mod database;
 mod directory;
+mod dump;
 mod engine_files;
 mod error;
 mod fetch;
@@ -25,8 +27,10 @@ mod overlay;
 mod read_view;
 mod readers;
 mod recovery;
+mod restore;
 mod selection;
 mod session;
+mod snapshot;
 mod space;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -38,11 +42,14 @@ mod value_cache;
 pub use codec::Identity;
 pub use compaction::CompactionStep;
 pub use core::Sizes;
+pub use dump::StoreHash;
 pub use error::{ApplyError, ReadError, StorageError};
 pub use history::Stretch;
 pub use limits::{Readers, StorageLimits};
 pub use mvcc::Writer;
 pub use read_view::{Done, ReadView, Wanted};
+pub use restore::{SnapshotInfo, inspect_snapshot, restore_snapshot};
+pub use snapshot::{Snapshot, SnapshotPart};
 
 use self::checkpoint::{Checkpointer, ReadAhead};
 use self::compaction::Compactor;
@@ -106,7 +113,9 @@ fn open_with(
     let recovered = recovery::recover(db.as_ref(), dir, checkpoint)
         .map_err(|error| error.in_file(db.data_path()))?;
     let published = (recovered.revision, recovered.compaction.scheduled);
+    let alarms = admission::load(db.as_ref()).map_err(|error| error.in_file(db.data_path()))?;
     let core = Core::new(db, limits, recovered.identity, recovered.index, published);
+    core.publish_alarms(alarms.into_iter().collect());
     let core = Arc::new(core);
     let pool = Arc::new(ReaderPool::start(Arc::clone(&core), readers)?);
     let view = ReadView::new(Arc::clone(&core), Arc::clone(&pool));

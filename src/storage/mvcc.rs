@@ -3,6 +3,7 @@
 //! There is one, and it blocks on the disk. A refused write leaves no trace; an error of the disk is never retried,
 //! and after one the writer refuses everything (D4). Nobody sees a revision before it is durable.
 
+use super::admission::Admission;
 use super::checkpoint::Checkpointer;
 use super::codec::Identity;
 use super::compaction::{CompactionStep, Compactor};
@@ -11,12 +12,11 @@ use super::group::{Blocks, GroupWriter};
 use super::overlay::{LeaseChanges, Overlay};
 use super::readers::ReaderPool;
 use super::session::Session;
-use super::space::Space;
 use super::txn;
 use super::{ApplyError, StorageError};
 use crate::fault::{self, Fault};
 use crate::model::{
-    Commit, EventKind, KeyValue, OpAnswer, OpBody, Refusal, Revision, Write, WriteAnswer,
+    Alarm, Commit, EventKind, KeyValue, OpAnswer, OpBody, Refusal, Revision, Write, WriteAnswer,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub struct Writer {
     pub(super) core: Arc<Core>,
     pool: Arc<ReaderPool>,
     overlay: Overlay,
-    space: Space,
+    admission: Admission,
     compactor: Compactor,
     checkpointer: Checkpointer,
     /// The first error of the disk: the end of all writing.
@@ -43,7 +43,7 @@ impl Writer {
     ) -> Result<Self, StorageError> {
         Ok(Self {
             overlay: Overlay::new(core.revision()),
-            space: Space::new(core.as_ref())?,
+            admission: Admission::new(core.as_ref())?,
             failed: None,
             compactor,
             checkpointer,
@@ -66,12 +66,10 @@ impl Writer {
     /// [`Self::commit`]. With `want_prev` its events know what their keys were before.
     pub fn apply(&mut self, write: &Write, want_prev: bool) -> Result<WriteAnswer, ApplyError> {
         self.check_alive()?;
-        if write.puts() {
-            match self.space.admit(&self.core, write.bytes()) {
-                Ok(true) => {}
-                Ok(false) => return Err(Refusal::NoSpace.into()),
-                Err(error) => return Err(self.fail(error).into()),
-            }
+        match self.admission.check(&self.core, write) {
+            Ok(()) => {}
+            Err(ApplyError::Failed(error)) => return Err(self.fail(error).into()),
+            Err(refused) => return Err(refused),
         }
         let mut session = Session {
             core: &self.core,
@@ -102,7 +100,12 @@ impl Writer {
     /// left alone.
     pub fn commit(&mut self) -> Result<Vec<Arc<Commit>>, StorageError> {
         self.check_alive()?;
+        // Whoever is refused by an alarm is answered after this.
+        if let Err(error) = self.admission.write_alarms(&self.core) {
+            return Err(self.fail(error));
+        }
         if self.overlay.is_empty() {
+            self.admission.written(&self.core, 0);
             return Ok(Vec::new());
         }
         if fault::active(Fault::PublishBeforeSync) {
@@ -133,7 +136,7 @@ impl Writer {
         }
         let revision = self.overlay.base();
         self.core.merge(keys, leases, blocks, revision);
-        self.space.written(bytes);
+        self.admission.written(&self.core, bytes);
         self.core.measure();
         if self.compactor.is_idle() {
             let steps = self.compactor.steps();
@@ -160,6 +163,7 @@ impl Writer {
         if !self.overlay.is_empty() {
             return Err(StorageError::Uncommitted.into());
         }
+        self.admission.check_compaction()?;
         let compact_revision = self.core.compact_revision();
         if revision <= compact_revision {
             return Err(Refusal::Compacted { compact_revision }.into());
@@ -172,6 +176,13 @@ impl Writer {
             Ok(()) => Ok(()),
             Err(error) => Err(self.fail(error).into()),
         }
+    }
+
+    /// Raises an alarm or takes it back; answers whether it is, or was, raised.
+    pub fn set_alarm(&mut self, alarm: Alarm, raise: bool) -> Result<bool, StorageError> {
+        self.check_alive()?;
+        let set = self.admission.set_alarm(&self.core, alarm, raise);
+        set.map_err(|error| self.fail(error))
     }
 
     /// Does one bounded part of the work that compactions have left.

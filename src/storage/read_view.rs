@@ -5,15 +5,17 @@
 
 use super::codec::{Identity, Place};
 use super::core::{Core, Sizes};
+use super::dump::{StoreHash, hash};
 use super::fetch::{Fetched, fetch, fetch_cached};
 use super::history::{Stretch, history, history_cached};
 use super::key_index::{Slot, live_at, slots_between};
 use super::readers::{Job, ReaderPool};
 use super::selection::{Chosen, Selection};
+use super::snapshot::Snapshot;
 use super::{ReadError, StorageError};
 use crate::fault::{self, Fault};
 use crate::model::{
-    Commit, Event, EventKind, KeyRange, KeyValue, LeaseId, RangeAnswer, RangeQuery, Refusal,
+    Alarm, Commit, Event, EventKind, KeyRange, KeyValue, LeaseId, RangeAnswer, RangeQuery, Refusal,
     Revision,
 };
 use bytes::Bytes;
@@ -114,6 +116,33 @@ impl ReadView {
                 return keys;
             }
         }
+    }
+
+    /// The alarms that are raised.
+    pub fn alarms(&self) -> Arc<[Alarm]> {
+        self.core.alarms()
+    }
+
+    /// True while puts are refused because the disk is nearly full (D5).
+    pub fn is_disk_full(&self) -> bool {
+        self.core.is_disk_full()
+    }
+
+    /// How much the store may hold, in bytes; the largest number is no quota.
+    pub fn quota_bytes(&self) -> u64 {
+        self.core.limits.quota_bytes
+    }
+
+    /// The hash of all records up to a revision, or up to the published one. Refused with `Compacted` or `FutureRevision`;
+    /// `Busy` when too many such reads run. Dropped without an answer when there is no thread to be had.
+    pub fn hash(&self, at: Option<Revision>, done: Done<StoreHash>) {
+        self.pool
+            .run_long(move |core| done(blamed(core, hash(core, at))));
+    }
+
+    /// Begins a snapshot at the published revision. It blocks on the disk as it is read.
+    pub fn snapshot(&self) -> Result<Snapshot, ReadError> {
+        blamed(&self.core, Snapshot::begin(&self.core))
     }
 
     /// Reads a range. The revision beside the answer is the store's own, for the header.

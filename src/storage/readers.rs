@@ -50,6 +50,20 @@ impl ReaderPool {
         Ok(pool)
     }
 
+    /// Runs a read of all of the store on a thread of its own, where there may be threads: it takes long, and others wait.
+    pub(crate) fn run_long(&self, job: impl FnOnce(&Arc<Core>) + Send + 'static) {
+        if self.inline {
+            return job(&self.core);
+        }
+        let core = Arc::clone(&self.core);
+        let spawned = thread::Builder::new()
+            .name("vigil-dump".to_owned())
+            .spawn(move || job(&core));
+        if let Err(error) = spawned {
+            log::error!("no thread to read the store with: {error}");
+        }
+    }
+
     /// Runs a read that may wait for the disk.
     pub(crate) fn submit(&self, job: Job) {
         if self.inline {

@@ -85,10 +85,7 @@ fn found(db: &dyn Database) -> Result<Identity, StorageError> {
             "it is missing",
         ));
     }
-    let identity = Identity {
-        cluster_id: random(),
-        member_id: random(),
-    };
+    let identity = new_identity();
     let record = encode_identity(&identity)?;
     db.apply(vec![Change::Put(
         Bytes::from_static(KEY_IDENTITY),
@@ -96,6 +93,14 @@ fn found(db: &dyn Database) -> Result<Identity, StorageError> {
     )])?;
     db.sync()?;
     Ok(identity)
+}
+
+/// The numbers of a new store.
+pub(crate) fn new_identity() -> Identity {
+    Identity {
+        cluster_id: random(),
+        member_id: random(),
+    }
 }
 
 /// A number that no other store has; not for secrets.

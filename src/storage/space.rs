@@ -47,6 +47,11 @@ impl Space {
         self.unchecked_bytes = self.unchecked_bytes.saturating_add(bytes);
     }
 
+    /// Whether the disk was nearly full when it was looked at last.
+    pub(crate) fn is_low(&self) -> bool {
+        self.low
+    }
+
     fn check(&mut self, core: &Core) -> Result<(), StorageError> {
         self.unchecked_bytes = 0;
         let free_bytes = core.db.free_bytes()?;

@@ -2,6 +2,7 @@
 //!
 //! A server's own words are passed on as they came.
 
+use crate::storage::StorageError;
 use crate::tls::TlsError;
 use std::error::Error;
 use std::io;
@@ -73,6 +74,14 @@ pub enum VerbError {
         /// How many keys are there already.
         imported: u64,
     },
+    /// A file cannot be written.
+    #[error("cannot write {path}", path = path.display())]
+    Save {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// A file could not be opened.
     #[error("cannot read {}", path.display())]
     File {
@@ -81,6 +90,15 @@ pub enum VerbError {
         /// Why not.
         source: io::Error,
     },
+    /// What came is no whole snapshot.
+    #[error("the snapshot is not whole: {reason}; nothing was saved")]
+    SnapshotCut {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A snapshot, or a directory, is not as it has to be.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
     /// The input could not be read.
     #[error("cannot read from standard input")]
     Input(#[source] io::Error),

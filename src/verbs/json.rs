@@ -5,11 +5,44 @@
 
 use super::base64;
 use crate::api::pb::{etcdserverpb as rpc, mvccpb};
+use crate::storage::SnapshotInfo;
 use serde::Serialize;
 
 /// True for what is left out.
 fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
+}
+
+/// What was saved.
+#[derive(Serialize)]
+pub(super) struct Saved {
+    pub(super) file: String,
+    pub(super) size: u64,
+}
+
+/// What is in a snapshot, by the names of etcd's own tool, and one more.
+#[derive(Serialize)]
+pub(super) struct Snapshot {
+    hash: u32,
+    revision: i64,
+    #[serde(rename = "compactRevision")]
+    compact_revision: i64,
+    #[serde(rename = "totalKey")]
+    total_key: u64,
+    #[serde(rename = "totalSize")]
+    total_size: u64,
+}
+
+impl From<&SnapshotInfo> for Snapshot {
+    fn from(info: &SnapshotInfo) -> Self {
+        Self {
+            hash: info.hash,
+            revision: info.revision.0,
+            compact_revision: info.compact_revision.0,
+            total_key: info.records,
+            total_size: info.bytes,
+        }
+    }
 }
 
 /// `header`.

@@ -9,6 +9,7 @@ mod error;
 mod json;
 mod kv;
 mod print;
+mod snapshot;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -17,7 +18,8 @@ mod watch;
 
 pub use error::VerbError;
 
-use crate::cli::{ClientArgs, Verb};
+use crate::cli::{ClientArgs, SnapshotVerb, Verb};
+use crate::storage::{StorageLimits, inspect_snapshot, restore_snapshot};
 use connect::connect;
 use print::Printer;
 use std::future::Future;
@@ -59,6 +61,19 @@ async fn dispatch(verb: Verb, stdin: impl Read, out: impl Write) -> Result<(), V
         Verb::Status(args) => {
             let answer = ask(&args.client, status::status).await?;
             Printer::new(out, args.client.write_out).status(&args.client.endpoint, &answer)
+        }
+        Verb::Snapshot(SnapshotVerb::Save(args)) => {
+            let bytes = snapshot::save(&args).await?;
+            Printer::new(out, args.client.write_out).saved(&args.file, bytes)
+        }
+        Verb::Snapshot(SnapshotVerb::Restore(args)) => {
+            let limits = StorageLimits::default();
+            let info = restore_snapshot(&args.file, &args.data_dir, &limits)?;
+            Printer::new(out, args.write_out).restored(&args.data_dir, &info)
+        }
+        Verb::Snapshot(SnapshotVerb::Status(args)) => {
+            let info = inspect_snapshot(&args.file)?;
+            Printer::new(out, args.write_out).snapshot(&info)
         }
         Verb::Watch(args) => {
             let printer = Printer::new(out, args.client.write_out);

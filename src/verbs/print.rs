@@ -10,8 +10,10 @@ use crate::api::pb::etcdserverpb::{
 };
 use crate::api::pb::mvccpb::{KeyValue, event::EventType};
 use crate::cli::{Format, GetArgs};
+use crate::storage::SnapshotInfo;
 use serde::Serialize;
 use std::io::{self, BufWriter, Write};
+use std::path::Path;
 
 /// Which parts of a get are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +123,48 @@ impl<W: Write> Printer<W> {
         for error in &answer.errors {
             writeln!(self.out, "error: {error}")?;
         }
+        self.flush()
+    }
+
+    /// What was saved, and where.
+    pub(super) fn saved(&mut self, file: &Path, bytes: u64) -> Printed {
+        if self.format == Format::Json {
+            return self.document(&json::Saved {
+                file: file.display().to_string(),
+                size: bytes,
+            });
+        }
+        writeln!(self.out, "Snapshot saved at {}", file.display())?;
+        self.flush()
+    }
+
+    /// What was restored, and where.
+    pub(super) fn restored(&mut self, dir: &Path, info: &SnapshotInfo) -> Printed {
+        if self.format == Format::Json {
+            return self.document(&json::Snapshot::from(info));
+        }
+        let revision = info.revision;
+        writeln!(
+            self.out,
+            "restored revision {revision} to {}",
+            dir.display()
+        )?;
+        self.flush()
+    }
+
+    /// What is in a snapshot, in the order of etcd's own tool.
+    pub(super) fn snapshot(&mut self, info: &SnapshotInfo) -> Printed {
+        if self.format == Format::Json {
+            return self.document(&json::Snapshot::from(info));
+        }
+        let SnapshotInfo {
+            hash,
+            revision,
+            records,
+            bytes,
+            ..
+        } = info;
+        writeln!(self.out, "{hash:08x}, {revision}, {records}, {bytes} B")?;
         self.flush()
     }
 

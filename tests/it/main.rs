@@ -20,6 +20,7 @@ mod etcdctl;
 mod http;
 mod leases;
 mod limits;
+mod maintenance;
 mod probes;
 mod recorded;
 mod serve;

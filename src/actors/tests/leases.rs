@@ -3,7 +3,9 @@
 use super::deaths::Poison;
 use super::support::*;
 use crate::actors::{EngineError, EngineLimits, GrantedLease};
-use crate::model::{EventKind, KeyRange, LEASE_TTL_SECONDS_MAX, LeaseId, Put, Refusal, Write};
+use crate::model::{
+    Alarm, AlarmKind, EventKind, KeyRange, LEASE_TTL_SECONDS_MAX, LeaseId, Put, Refusal, Write,
+};
 use std::time::Duration;
 
 /// A deadline is looked at twice a second.
@@ -213,6 +215,27 @@ fn an_id_in_use_is_not_chosen() {
             assert!(!ids.contains(&id));
             ids.push(id);
         }
+        test.finish().await;
+    });
+}
+
+/// Nothing may change while data is known to be damaged; afterwards the lease ends all the same.
+#[test]
+fn t4_a_lease_whose_end_is_refused_ends_when_changes_are_taken_again() {
+    run(|| async {
+        let test = TestEngine::start(EngineLimits::default()).await;
+        let lease = grant(&test, 2).await;
+        put(&test, "a", lease).await;
+        let alarm = Alarm {
+            member_id: test.engine.identity().member_id,
+            kind: AlarmKind::Corrupt,
+        };
+        assert_eq!(test.engine.set_alarm(alarm, true).await, Ok(true));
+        pass(Duration::from_secs(30)).await;
+        assert_eq!(count(&test).await, 1);
+        assert_eq!(test.engine.set_alarm(alarm, false).await, Ok(true));
+        pass(Duration::from_secs(4)).await;
+        assert_eq!(count(&test).await, 0);
         test.finish().await;
     });
 }

@@ -5,9 +5,12 @@
 use crate::api::convert;
 use crate::api::pb::etcdserverpb as pb;
 use crate::api::pb::etcdserverpb::alarm_request::AlarmAction;
+use crate::api::pb::etcdserverpb::downgrade_request::DowngradeAction;
 use crate::api::pb::etcdserverpb::maintenance_server::Maintenance;
 use crate::api::status;
-use crate::backend::Backend;
+use crate::backend::{Backend, StoreHash, StoreStatus};
+use crate::model::{Alarm, AlarmKind, Revision};
+use futures_util::StreamExt;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
@@ -27,10 +30,51 @@ impl<B: Backend> MaintenanceService<B> {
     pub(super) fn new(backend: B) -> Self {
         Self { backend }
     }
+
+    /// The hash at a revision; 0 is the last one.
+    async fn hash(&self, revision: i64) -> Result<StoreHash, Status> {
+        let at = Some(Revision(revision)).filter(|at| at.0 > 0);
+        let hash = self.backend.hash(at).await;
+        hash.map_err(|error| status::backend(&error))
+    }
 }
 
 fn as_bytes(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+/// Which alarm is meant; nothing for all of them, or for none.
+fn kind_of(alarm: pb::AlarmType) -> Option<AlarmKind> {
+    match alarm {
+        pb::AlarmType::None => None,
+        pb::AlarmType::Nospace => Some(AlarmKind::NoSpace),
+        pb::AlarmType::Corrupt => Some(AlarmKind::Corrupt),
+    }
+}
+
+/// True for two or three numbers with points between them.
+fn is_version(version: &str) -> bool {
+    let numbers: Vec<_> = version.split('.').collect();
+    let is_number = |part: &&str| part.parse::<u32>().is_ok();
+    matches!(numbers.len(), 2 | 3) && numbers.iter().all(is_number)
+}
+
+fn member(alarm: &Alarm) -> pb::AlarmMember {
+    let kind = match alarm.kind {
+        AlarmKind::NoSpace => pb::AlarmType::Nospace,
+        AlarmKind::Corrupt => pb::AlarmType::Corrupt,
+    };
+    pb::AlarmMember {
+        member_id: alarm.member_id,
+        alarm: kind.into(),
+    }
+}
+
+/// What is wrong, in etcd's words where it has any.
+fn errors(store: &StoreStatus) -> Vec<String> {
+    let told = store.alarms.iter().map(status::alarm);
+    told.chain(store.is_disk_full.then(status::disk_full))
+        .collect()
 }
 
 #[tonic::async_trait]
@@ -53,11 +97,11 @@ impl<B: Backend> Maintenance for MaintenanceService<B> {
             raft_index: position,
             raft_term: identity.raft_term,
             raft_applied_index: position,
-            errors: Vec::new(),
+            errors: errors(&store),
             db_size_in_use: as_bytes(store.live_bytes),
             is_learner: false,
             storage_version: STORAGE_VERSION.to_owned(),
-            db_size_quota: 0,
+            db_size_quota: store.quota_bytes.map_or(0, as_bytes),
             downgrade_info: Some(pb::DowngradeInfo::default()),
         }))
     }
@@ -66,14 +110,31 @@ impl<B: Backend> Maintenance for MaintenanceService<B> {
         &self,
         request: Request<pb::AlarmRequest>,
     ) -> Result<Response<pb::AlarmResponse>, Status> {
-        // Health checks ask for the list. Nothing raises an alarm here, so it is empty.
-        if request.into_inner().action != AlarmAction::Get as i32 {
-            return Err(status::unimplemented("Alarm other than GET"));
-        }
+        let request = request.into_inner();
+        let wanted = pb::AlarmType::try_from(request.alarm).map(kind_of);
+        let alarms = match (AlarmAction::try_from(request.action), wanted) {
+            (Ok(AlarmAction::Get), Ok(kind)) => {
+                let raised = self.backend.status().alarms;
+                let is_wanted = |alarm: &&Alarm| kind.is_none_or(|kind| alarm.kind == kind);
+                raised.iter().filter(is_wanted).map(member).collect()
+            }
+            (Ok(action), Ok(Some(kind))) => {
+                let alarm = Alarm {
+                    member_id: request.member_id,
+                    kind,
+                };
+                let raise = action == AlarmAction::Activate;
+                let set = self.backend.set_alarm(alarm, raise).await;
+                let is_told = set.map_err(|error| status::backend(&error))?;
+                is_told.then(|| member(&alarm)).into_iter().collect()
+            }
+            // No alarm, or none that anybody knows, is none to raise or to take back.
+            _ => Vec::new(),
+        };
         let header = convert::header(self.backend.identity(), self.backend.revision());
         Ok(Response::new(pb::AlarmResponse {
             header: Some(header),
-            alarms: Vec::new(),
+            alarms,
         }))
     }
 
@@ -88,34 +149,64 @@ impl<B: Backend> Maintenance for MaintenanceService<B> {
         &self,
         _request: Request<pb::HashRequest>,
     ) -> Result<Response<pb::HashResponse>, Status> {
-        Err(status::unimplemented("Hash"))
+        let hash = self.hash(0).await?;
+        Ok(Response::new(pb::HashResponse {
+            header: Some(convert::header(self.backend.identity(), hash.revision)),
+            hash: hash.hash,
+        }))
     }
 
     async fn hash_kv(
         &self,
-        _request: Request<pb::HashKvRequest>,
+        request: Request<pb::HashKvRequest>,
     ) -> Result<Response<pb::HashKvResponse>, Status> {
-        Err(status::unimplemented("HashKV"))
+        let hash = self.hash(request.into_inner().revision).await?;
+        Ok(Response::new(pb::HashKvResponse {
+            header: Some(convert::header(self.backend.identity(), hash.revision)),
+            hash: hash.hash,
+            compact_revision: hash.compact_revision.0,
+            hash_revision: hash.hash_revision.0,
+        }))
     }
 
     async fn snapshot(
         &self,
         _request: Request<pb::SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
-        Err(status::unimplemented("Snapshot"))
+        let parts = self.backend.snapshot().map(|part| {
+            let part = part.map_err(|error| status::backend(&error))?;
+            Ok(pb::SnapshotResponse {
+                // etcd leaves the header out.
+                header: None,
+                remaining_bytes: part.bytes_left,
+                blob: part.bytes,
+                version: STORAGE_VERSION.to_owned(),
+            })
+        });
+        Ok(Response::new(parts.boxed()))
     }
 
     async fn move_leader(
         &self,
-        _request: Request<pb::MoveLeaderRequest>,
+        request: Request<pb::MoveLeaderRequest>,
     ) -> Result<Response<pb::MoveLeaderResponse>, Status> {
-        Err(status::unimplemented("MoveLeader"))
+        if request.into_inner().target_id != self.backend.identity().member_id {
+            return Err(status::bad_leader_transferee());
+        }
+        // The one member leads already. etcd leaves the header out.
+        Ok(Response::new(pb::MoveLeaderResponse { header: None }))
     }
 
     async fn downgrade(
         &self,
-        _request: Request<pb::DowngradeRequest>,
+        request: Request<pb::DowngradeRequest>,
     ) -> Result<Response<pb::DowngradeResponse>, Status> {
-        Err(status::unimplemented("Downgrade"))
+        let request = request.into_inner();
+        match DowngradeAction::try_from(request.action) {
+            Ok(DowngradeAction::Cancel) => Err(status::no_downgrade()),
+            Ok(_) if is_version(&request.version) => Err(status::downgrade_target()),
+            Ok(_) => Err(status::downgrade_version()),
+            Err(_) => Err(status::unimplemented("this downgrade action")),
+        }
     }
 }

@@ -4,13 +4,14 @@
 
 use crate::backend::{
     Backend, BackendError, GrantedLease, Identity, Inspection, LeaseTime, Outbox, OutboxLimits,
-    OutboxReader, StoreStatus, StreamItem, WatchControl, WatchCreate,
+    OutboxReader, SnapshotPart, StoreHash, StoreStatus, StreamItem, WatchControl, WatchCreate,
 };
 use crate::model::{
-    DeleteRange, KeyRange, KeyValue, LeaseId, Op, OpAnswer, OpBody, Put, RangeAnswer, RangeQuery,
-    Refusal, Revision, TxnAnswer, WatchId, Write, WriteAnswer,
+    Alarm, DeleteRange, KeyRange, KeyValue, LeaseId, Op, OpAnswer, OpBody, Put, RangeAnswer,
+    RangeQuery, Refusal, Revision, TxnAnswer, WatchId, Write, WriteAnswer,
 };
 use bytes::Bytes;
+use futures_util::stream::{self, BoxStream, StreamExt};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::ThreadId;
@@ -152,6 +153,9 @@ impl Backend for Fake {
             disk_bytes: 1000,
             live_bytes: 100,
             compact_revision: Revision(0),
+            quota_bytes: Some(5000),
+            alarms: Arc::default(),
+            is_disk_full: false,
         }
     }
 
@@ -233,6 +237,18 @@ impl Backend for Fake {
 
     async fn inspect(&self) -> Vec<Inspection> {
         Vec::new()
+    }
+
+    async fn hash(&self, _at: Option<Revision>) -> Result<StoreHash, BackendError> {
+        Err(BackendError::TooManyRequests)
+    }
+
+    fn snapshot(&self) -> BoxStream<'static, Result<SnapshotPart, BackendError>> {
+        stream::empty().boxed()
+    }
+
+    async fn set_alarm(&self, _alarm: Alarm, _raise: bool) -> Result<bool, BackendError> {
+        Ok(false)
     }
 
     fn open_stream(&self) -> Result<(Control, OutboxReader), BackendError> {

@@ -316,7 +316,7 @@ fn the_server_tells_who_and_how_it_is() {
             .unwrap();
         assert!(alarms.into_inner().alarms.is_empty());
         let hash = maintenance.hash_kv(pb::HashKvRequest::default()).await;
-        assert_eq!(hash.unwrap_err().code(), Code::Unimplemented);
+        assert_eq!(hash.unwrap_err().code(), Code::ResourceExhausted);
     });
 }
 

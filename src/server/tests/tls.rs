@@ -2,6 +2,7 @@
 
 use super::fake::Fake;
 use super::{member, run};
+use crate::api::HttpSettings;
 use crate::server::{Listening, Server, ServerLimits, Worker, start};
 use crate::tls::ServerTls;
 use actix_rt::Arbiter;
@@ -18,7 +19,14 @@ fn serve(fake: &Fake, limits: ServerLimits, tls: ServerTls) -> Server {
         backend: fake.clone(),
     };
     let listening = Listening::over_tls(listener, tls);
-    start(listening, vec![worker], member(), limits).unwrap()
+    start(
+        listening,
+        vec![worker],
+        member(),
+        HttpSettings::default(),
+        limits,
+    )
+    .unwrap()
 }
 
 #[test]

@@ -1,12 +1,13 @@
-//! The small records: who the store is, how far its compaction has come, and its leases.
+//! The small records: who the store is, how far its compaction has come, its leases, and which alarms are raised.
 //!
 //! Each is a version byte, a CRC-32 and bincode, in one envelope that never grows a second shape.
 
 use super::super::StorageError;
 use super::read_u32;
-use crate::model::{LeaseId, Revision};
+use crate::model::{Alarm, LeaseId, Revision};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// The version of the whole format that this program writes.
 const FORMAT: u8 = 1;
@@ -77,6 +78,16 @@ pub(crate) fn encode_lease(ttl_seconds: i64) -> Result<Vec<u8>, StorageError> {
 pub(crate) fn decode_lease(id: LeaseId, bytes: &[u8]) -> Result<i64, StorageError> {
     let record: LeaseRecord = unseal("lease", &format!("lease {:x}", id.0), bytes)?;
     Ok(record.ttl_seconds)
+}
+
+/// The record of the alarms that are raised.
+pub(crate) fn encode_alarms(alarms: &BTreeSet<Alarm>) -> Result<Vec<u8>, StorageError> {
+    seal(alarms)
+}
+
+/// Reads the record of the alarms that are raised.
+pub(crate) fn decode_alarms(bytes: &[u8]) -> Result<BTreeSet<Alarm>, StorageError> {
+    unseal("alarms", "meta record alarms", bytes)
 }
 
 /// Wraps a value in the envelope.

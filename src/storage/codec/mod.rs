@@ -5,21 +5,32 @@
 
 mod block;
 mod checkpoint;
+mod crc32c;
 mod log;
 mod marks;
 mod meta;
+mod snapshot;
 
 pub use meta::Identity;
 
 pub(crate) use block::{Block, BlockBuilder, RECORD_OVERHEAD_BYTES, RecordRef, piece_count};
 pub(crate) use checkpoint::{CheckpointHead, CheckpointReader, CheckpointWriter, Frame};
+pub(crate) use crc32c::Crc32c;
 pub(crate) use log::{
     LOG_SECTOR_BYTES, LogFileHead, LogPosition, LogRecord, LogRecordRef, decode_changes,
     decode_last_block, decode_settled, encode_last_block, encode_settled, log_record,
 };
 pub(crate) use marks::{decode_marks, encode_marks};
-pub(crate) use meta::{CompactionState, decode_compaction, decode_identity, decode_lease};
-pub(crate) use meta::{encode_compaction, encode_identity, encode_lease};
+pub(crate) use meta::{CompactionState, decode_alarms, decode_compaction, decode_identity};
+pub(crate) use meta::{
+    decode_lease, encode_alarms, encode_compaction, encode_identity, encode_lease,
+};
+
+pub(crate) use snapshot::{
+    SNAPSHOT_LEASES_PER_PART, SnapshotEnd, SnapshotFrame, SnapshotHead, SnapshotReader,
+    SnapshotSum, bytes_before_sum, encode_snapshot_block, encode_snapshot_end,
+    encode_snapshot_head, encode_snapshot_leases, snapshot_bytes,
+};
 
 use super::StorageError;
 use crate::model::{LeaseId, Revision};
@@ -39,6 +50,8 @@ const ID_BYTES: usize = 13;
 pub(crate) const KEY_IDENTITY: &[u8] = b"midentity";
 /// The key of the record that says how far compaction is.
 pub(crate) const KEY_COMPACTION: &[u8] = b"mcompaction";
+/// The key of the record of the alarms that are raised.
+pub(crate) const KEY_ALARMS: &[u8] = b"malarms";
 /// The key of the record that says which generation of the commit log is in the engine; it lies behind all of the
 /// store's own.
 pub(crate) const KEY_SETTLED: &[u8] = b"\xffsettled";

@@ -12,12 +12,15 @@
 mod bounds;
 mod compaction;
 mod disk;
+mod dump;
 mod known_bugs;
 mod late;
 mod leases;
 mod log;
 mod open;
+mod quota;
 mod random;
 mod reads;
 mod settling;
+mod snapshot;
 mod writes;

@@ -14,7 +14,7 @@ use calls::Call;
 use serde_json::{Value, json};
 
 /// Fields that each server fills in its own way, whatever is asked: who it is, and how large its files are.
-const OWN: [&str; 16] = [
+const OWN: [&str; 17] = [
     "cluster_id",
     "member_id",
     "memberID",
@@ -31,6 +31,7 @@ const OWN: [&str; 16] = [
     "downgradeInfo",
     "hash",
     "details",
+    "peerURLs",
 ];
 
 /// Takes out what each server has of its own.
@@ -42,7 +43,11 @@ fn normalised(value: Value) -> Value {
                 is_leader_key || !OWN.contains(&name.as_str())
             });
             let shared = shared.map(|(name, field)| match (name.as_str(), &field) {
-                ("name" | "clientURLs" | "peerURLs" | "remaining", _) => (name, json!("own")),
+                ("name" | "clientURLs", _) => (name, json!("own")),
+                ("members", Value::Array(members)) => {
+                    let members = members.iter().cloned().map(without_id);
+                    (name, members.map(normalised).collect())
+                }
                 // What a JSON reader says of JSON that is none.
                 ("message" | "error", Value::String(text)) if is_own_words(text) => {
                     (name, json!("own words"))
@@ -54,6 +59,14 @@ fn normalised(value: Value) -> Value {
         Value::Array(items) => items.into_iter().map(normalised).collect(),
         value => value,
     }
+}
+
+/// A member's id is random.
+fn without_id(mut member: Value) -> Value {
+    if let Some(fields) = member.as_object_mut() {
+        fields.remove("ID");
+    }
+    member
 }
 
 fn is_own_words(text: &str) -> bool {

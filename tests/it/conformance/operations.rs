@@ -15,5 +15,33 @@ pub(super) fn operations() -> Vec<Call> {
         ),
         call("cluster/member/list", &json!({})),
         call("cluster/member/list", &json!({"linearizable": true})),
+        call("cluster/member/remove", &json!({"ID": 1})),
+        call(
+            "cluster/member/update",
+            &json!({"ID": 1, "peerURLs": ["http://127.0.0.1:9"]}),
+        ),
+        call("cluster/member/update", &json!({"ID": 1})),
+        call("cluster/member/promote", &json!({"ID": 1})),
+        call("cluster/member/add", &json!({"peerURLs": ["no url"]})),
+        call("maintenance/transfer-leadership", &json!({"targetID": 1})),
+        call("maintenance/downgrade", &json!({"action": "CANCEL"})),
+        call(
+            "maintenance/downgrade",
+            &json!({"action": "VALIDATE", "version": "none"}),
+        ),
+        call(
+            "maintenance/alarm",
+            &json!({"action": "ACTIVATE", "memberID": 5, "alarm": "NOSPACE"}),
+        ),
+        call("maintenance/alarm", &json!({"action": "GET"})),
+        put("b", "refused"),
+        call("kv/deleterange", &json!({"key": "YQ=="})),
+        call("lease/grant", &json!({"ID": 7, "TTL": 60})),
+        call(
+            "maintenance/alarm",
+            &json!({"action": "DEACTIVATE", "memberID": 5, "alarm": "NOSPACE"}),
+        ),
+        call("maintenance/alarm", &json!({"action": "GET"})),
+        put("b", "taken"),
     ]
 }

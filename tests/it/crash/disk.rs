@@ -86,8 +86,16 @@ fn change_names(names: &mut Names, change: &NameChange) {
         NameChange::Directory { path } => drop(names.insert(path.clone(), None)),
         NameChange::Unlink { path } => drop(names.remove(path)),
         NameChange::Rename { from, to } => {
-            if let Some(found) = names.remove(from) {
-                names.insert(to.clone(), found);
+            // A directory takes along what is in it.
+            let moved = names.keys().filter_map(|path| {
+                let rest = path.strip_prefix(from.as_str())?;
+                let is_it = rest.is_empty() || rest.starts_with('/');
+                is_it.then(|| (path.clone(), format!("{to}{rest}")))
+            });
+            for (path, to) in moved.collect::<Vec<_>>() {
+                if let Some(found) = names.remove(&path) {
+                    names.insert(to, found);
+                }
             }
         }
     }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::path::Path;
 use vigil::model::{DeleteRange, KeyRange, Op, Put, Revision, Txn, Write};
-use vigil::storage::{CompactionStep, ReadView, Readers, StorageLimits, Writer, open};
+use vigil::storage::{CompactionStep, ReadView, Readers, Snapshot, StorageLimits, Writer, open};
 
 const KEYS: u64 = 300;
 
@@ -58,6 +58,8 @@ struct Child {
     revision: i64,
     compacted: i64,
     bytes: u64,
+    /// For snapshots alone, so that the rest of a seed is what it was without them.
+    snapshot_dice: Dice,
 }
 
 /// Runs the load on `dir`, and goes on with what lies there.
@@ -69,13 +71,14 @@ pub(super) fn run(load: Load, dir: &Path, trace: &Path) {
         revision: 0,
         compacted: 0,
         bytes: 0,
+        snapshot_dice: Dice(!load.seed),
     };
     while child.bytes < load.bytes {
         let limits = limits(load.seed);
         let (writer, view) = open(dir, limits, Readers::Threads(1)).expect("it opens");
         child.take_up(&view);
         let groups = load.groups_per_opening / 2 + child.dice.below(load.groups_per_opening);
-        child.write_groups(writer, groups, load.bytes);
+        child.write_groups((writer, view), groups, load.bytes);
     }
 }
 
@@ -90,7 +93,8 @@ impl Child {
             .collect();
     }
 
-    fn write_groups(&mut self, mut writer: Writer, groups: u64, bytes: u64) {
+    fn write_groups(&mut self, (mut writer, view): (Writer, ReadView), groups: u64, bytes: u64) {
+        let mut snapshot = None;
         for _ in 0..groups {
             if self.bytes >= bytes {
                 break;
@@ -104,7 +108,9 @@ impl Child {
                 self.acknowledge();
             }
             self.compact_some(&mut writer);
+            self.read_some(&view, &mut snapshot);
         }
+        drop((snapshot, view));
         // The last closing is in good order, and half of the others; the rest leave everything to the next opening.
         if self.bytes >= bytes || self.dice.percent(50) {
             writer.close().expect("a closing");
@@ -131,6 +137,21 @@ impl Child {
         while self.dice.percent(60)
             && writer.compaction_step().expect("a step") != CompactionStep::Idle
         {}
+    }
+
+    /// A snapshot is read in parts between the groups, and some are given up.
+    fn read_some(&mut self, view: &ReadView, open: &mut Option<Snapshot>) {
+        let dice = &mut self.snapshot_dice;
+        let Some(snapshot) = open else {
+            if dice.percent(10) {
+                *open = Some(view.snapshot().expect("a snapshot"));
+            }
+            return;
+        };
+        let is_over = dice.percent(5);
+        if is_over || dice.percent(70) && snapshot.next_part().expect("a part").is_none() {
+            *open = None;
+        }
     }
 
     fn apply_one(&mut self, writer: &mut Writer) {

@@ -11,6 +11,7 @@
     reason = "small numbers, traces that never leave the machine, and the names of our own files"
 )]
 
+mod auto_compaction;
 mod check;
 mod cuts;
 mod damage;
@@ -19,6 +20,7 @@ mod failing_disk;
 mod kills;
 mod load;
 mod log_tail;
+mod restores;
 mod server_kills;
 mod shim;
 mod trace;
