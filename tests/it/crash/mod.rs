@@ -18,6 +18,7 @@ mod damage;
 mod disk;
 mod failing_disk;
 mod kills;
+mod leases;
 mod load;
 mod log_tail;
 mod restores;
