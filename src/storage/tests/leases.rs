@@ -253,3 +253,22 @@ fn a_checkpoint_knows_who_is_attached_and_later_changes_win() {
         assert_eq!(reopened.keys_of_lease(LeaseId(2)), ["a"]);
     }
 }
+
+/// The group of a revocation is many batches, and the power fails between any two of them.
+#[test]
+fn a_crash_within_the_group_of_a_revocation_leaves_no_key_without_its_lease() {
+    for calls in 0..16 {
+        let mut store = Store::new(tiny());
+        store.apply(grant(1)).unwrap();
+        store.apply(Write::Put(leased("a", 1))).unwrap();
+        store.commit();
+        for key in ["p", "q", "r"] {
+            let large = put_op(key, &"v".repeat(900));
+            store.apply(Write::Put(large)).unwrap();
+        }
+        store.apply(revoke(1)).unwrap();
+        store.disk.fail_after(calls);
+        drop(store.writer.commit());
+        check(&Store::on(store.disk.after_power_cut(0), tiny()));
+    }
+}
