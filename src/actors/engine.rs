@@ -258,7 +258,7 @@ impl Engine {
             .map_err(EngineError::from)
     }
 
-    /// Gives Store an order of so many bytes once there is room for it, and waits for its answer.
+    /// Gives Store an order of so many bytes once there is room for it (B1), and waits for its answer.
     async fn order<M, T>(
         &self,
         bytes: usize,
@@ -269,7 +269,8 @@ impl Engine {
         T: Send + 'static,
         Store: Handler<M>,
     {
-        let permit = self.permit(bytes).await?;
+        let permit = self.inner.permits.take(bytes).await;
+        let permit = permit.ok_or(EngineError::Stopped)?;
         let answered = self.inner.store.send(order(permit)).await;
         let answer = answered.map_err(|_| self.gone())?;
         answer.map_err(EngineError::from)
@@ -411,12 +412,6 @@ impl Engine {
         let closed = self.inner.store.send(Close).await;
         self.inner.stop_actors();
         closed.map_err(|_| self.gone())?.map_err(EngineError::from)
-    }
-
-    /// Room for one request on its way to Store (B1).
-    async fn permit(&self, bytes: usize) -> Result<Permit, EngineError> {
-        let permit = self.inner.permits.take(bytes).await;
-        permit.ok_or(EngineError::Stopped)
     }
 
     fn gone(&self) -> EngineError {

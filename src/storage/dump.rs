@@ -4,7 +4,7 @@
 //! it is gone from the disk or not. As long as one runs, no pass of a compaction begins: what is compacted meanwhile is
 //! refused to readers at once, and leaves the disk afterwards.
 
-use super::codec::{Block, Crc32c, Place, RECORD_OVERHEAD_BYTES};
+use super::codec::{Block, Place, RECORD_OVERHEAD_BYTES};
 use super::core::Core;
 use super::fetch::read_block;
 use super::key_index::{Slot, newest_at, slots_between};
@@ -12,6 +12,7 @@ use super::{ReadError, StorageError};
 use crate::fault::{self, Fault};
 use crate::model::{KeyRange, KeyValue, Refusal, Revision};
 use bytes::Bytes;
+use crc32c::{crc32c, crc32c_append};
 use std::sync::Arc;
 
 /// What the hash of a store begins with: the name that etcd has for its history.
@@ -210,17 +211,15 @@ fn is_needed(slots: &[Slot], place: Place, compact_revision: Revision) -> bool {
 /// A hash of records that come one after another.
 #[derive(Debug)]
 pub(crate) struct RecordHash {
-    crc: Crc32c,
+    crc: u32,
     compact_revision: Revision,
 }
 
 impl RecordHash {
     /// Of nothing yet.
     pub(crate) fn new(compact_revision: Revision) -> Self {
-        let mut crc = Crc32c::default();
-        crc.update(HASHED_FIRST);
         Self {
-            crc,
+            crc: crc32c(HASHED_FIRST),
             compact_revision,
         }
     }
@@ -238,17 +237,21 @@ impl RecordHash {
             kv.lease.0,
         ];
         for number in numbers {
-            self.crc.update(&number.to_be_bytes());
+            self.add_bytes(&number.to_be_bytes());
         }
         for bytes in [&kv.key, &kv.value] {
-            self.crc.update(&(bytes.len() as u64).to_be_bytes());
-            self.crc.update(bytes);
+            self.add_bytes(&(bytes.len() as u64).to_be_bytes());
+            self.add_bytes(bytes);
         }
+    }
+
+    fn add_bytes(&mut self, bytes: &[u8]) {
+        self.crc = crc32c_append(self.crc, bytes);
     }
 
     /// The hash.
     pub(crate) fn finish(self) -> u32 {
-        self.crc.finish()
+        self.crc
     }
 }
 

@@ -83,9 +83,7 @@ impl Writer {
                 } else {
                     session.overlay.running_revision()
                 };
-                let core = &self.core;
-                self.overlay
-                    .close(|key| core.index().leases.lease_of(key).is_some());
+                self.overlay.close(&self.core.index().leases);
                 Ok(OpAnswer { revision, body })
             }
             Err(ApplyError::Refused(refusal)) => {

@@ -3,6 +3,7 @@
 //! It is thrown away whole or merged whole, and one transaction of it can be taken back without a trace.
 
 use super::key_index::{Slot, Slots};
+use super::lease_table::LeaseTable;
 use crate::fault::{self, Fault};
 use crate::model::{Event, EventKind, KeyRange, KeyValue, LeaseId, Revision};
 use bytes::Bytes;
@@ -111,14 +112,14 @@ impl Overlay {
         self.open.push(Arc::new(event));
     }
 
-    /// Ends the transaction that runs. One that changed nothing takes no revision. `has_lease` says whether a key has a lease
-    /// in the store below.
-    pub(crate) fn close(&mut self, has_lease: impl Fn(&[u8]) -> bool) {
+    /// Ends the transaction that runs, over these leases of the store below. One that changed nothing takes no revision.
+    pub(crate) fn close(&mut self, below: &LeaseTable) {
         for event in &self.open {
             let (key, lease) = (&event.kv.key, event.kv.lease);
-            let detaches = has_lease(key) && !fault::active(Fault::DetachForgotten);
-            let matters = lease != LeaseId::NONE || detaches;
-            if matters || self.leases.attached.contains_key(key) {
+            let detaches =
+                || below.lease_of(key).is_some() && !fault::active(Fault::DetachForgotten);
+            let is_known = self.leases.attached.contains_key(key);
+            if lease != LeaseId::NONE || is_known || detaches() {
                 self.leases.attached.insert(key.clone(), lease);
             }
         }

@@ -7,6 +7,7 @@ use crate::support::{Peer, on_both_peers, within};
 use etcd_client::{
     CampaignResponse, Client, EventType, GetOptions, LeaderKey, LeaseGrantOptions, LeaseStatus,
     LeaseTimeToLiveOptions, LockOptions, ProclaimOptions, PutOptions, ResignOptions, WatchOptions,
+    WatchResponse, WatchStream,
 };
 
 on_both_peers! {
@@ -40,6 +41,17 @@ async fn keys(client: &mut Client, prefix: &str) -> Vec<String> {
     let answer = client.get(prefix, Some(options)).await.unwrap();
     let kvs = answer.kvs().iter();
     kvs.map(|kv| kv.key_str().unwrap().to_owned()).collect()
+}
+
+/// The first response that tells of anything.
+async fn first_events(watch: &mut WatchStream) -> WatchResponse {
+    loop {
+        let told = within("a watch response", watch.message()).await.unwrap();
+        let told = told.unwrap();
+        if !told.events().is_empty() {
+            return told;
+        }
+    }
 }
 
 async fn a_lease_is_granted_kept_alive_looked_at_and_revoked(peer: Peer) {
@@ -118,13 +130,7 @@ async fn a_revoked_lease_takes_its_keys_sorted_in_one_revision(peer: Peer) {
         .with_prefix()
         .with_start_revision(revision);
     let mut watch = client.watch("", Some(options)).await.unwrap();
-    let told = loop {
-        let told = within("a watch response", watch.message()).await.unwrap();
-        let told = told.unwrap();
-        if !told.events().is_empty() {
-            break told;
-        }
-    };
+    let told = first_events(&mut watch).await;
     let gone: Vec<_> = told
         .events()
         .iter()
@@ -149,13 +155,7 @@ async fn a_lease_that_nobody_keeps_alive_takes_its_keys_in_one_revision(peer: Pe
     // Whatever has happened by now, the watch sees it.
     let options = WatchOptions::new().with_prefix().with_start_revision(6);
     let mut watch = client.watch("", Some(options)).await.unwrap();
-    let told = loop {
-        let told = within("a watch response", watch.message()).await.unwrap();
-        let told = told.unwrap();
-        if !told.events().is_empty() {
-            break told;
-        }
-    };
+    let told = first_events(&mut watch).await;
     let keys_told: Vec<_> = told
         .events()
         .iter()

@@ -2,7 +2,7 @@
 //!
 //! Nothing here knows how one waits.
 
-use super::waiting_line::{self, LineWatch, Place, created_at, delete_created_at};
+use super::waiting_line::{self, LineWatch, Place, answered, created_at, delete_created_at};
 use crate::api::convert;
 use crate::api::pb::v3electionpb::election_server::Election;
 use crate::api::pb::v3electionpb::{
@@ -51,8 +51,7 @@ impl<B: Backend> ElectionService<B> {
             success: vec![Op::Put(put)],
             failure: Vec::new(),
         };
-        let answer = self.backend.write(Write::Txn(txn)).await;
-        let answer = answer.map_err(|error| status::in_line(&error))?;
+        let answer = answered(self.backend.write(Write::Txn(txn)).await)?;
         match answer.body {
             OpBody::Txn(txn) if txn.succeeded => Ok(answer.revision),
             _ => Err(status::not_leader()),
@@ -210,8 +209,8 @@ impl<B: Backend> Election for ElectionService<B> {
         request: Request<ResignRequest>,
     ) -> Result<Response<ResignResponse>, Status> {
         let LeaderKey { key, rev, .. } = proof(request.into_inner().leader)?;
-        let answer = self.backend.write(delete_created_at(key, rev)).await;
-        let answer = answer.map_err(|error| status::in_line(&error))?;
+        let resign = delete_created_at(key, rev);
+        let answer = answered(self.backend.write(resign).await)?;
         let header = convert::header(self.backend.identity(), answer.revision);
         Ok(Response::new(ResignResponse {
             header: Some(header),

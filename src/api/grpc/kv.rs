@@ -43,7 +43,8 @@ impl<B: Backend> KvService<B> {
     }
 }
 
-fn answered<T>(answer: Result<T, BackendError>) -> Result<T, Status> {
+/// What the backend answered, or what is said of why it did not.
+pub(super) fn answered<T>(answer: Result<T, BackendError>) -> Result<T, Status> {
     answer.map_err(|error| status::backend(&error))
 }
 

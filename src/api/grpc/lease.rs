@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows a time or a key. Keep-alives that a client has sent ahead are asked as one.
 
+use super::kv::answered;
 use crate::api::convert;
 use crate::api::pb::etcdserverpb::lease_server::Lease;
 use crate::api::pb::etcdserverpb::{
@@ -11,7 +12,7 @@ use crate::api::pb::etcdserverpb::{
 };
 use crate::api::status;
 use crate::api::stop::StopSignal;
-use crate::backend::{Backend, BackendError};
+use crate::backend::Backend;
 use crate::model::LeaseId;
 use futures_util::future::ready;
 use futures_util::stream::{self, StreamExt};
@@ -35,10 +36,6 @@ impl<B: Backend> LeaseService<B> {
     pub(super) fn new(backend: B, stop: StopSignal) -> Self {
         Self { backend, stop }
     }
-}
-
-fn answered<T>(answer: Result<T, BackendError>) -> Result<T, Status> {
-    answer.map_err(|error| status::backend(&error))
 }
 
 /// What one turn of a keep-alive stream is answered with; nothing is its end.

@@ -2,7 +2,7 @@
 //!
 //! Nothing here knows how one waits.
 
-use super::waiting_line::Place;
+use super::waiting_line::{Place, answered};
 use crate::api::convert;
 use crate::api::pb::v3lockpb::lock_server::Lock;
 use crate::api::pb::v3lockpb::{LockRequest, LockResponse, UnlockRequest, UnlockResponse};
@@ -34,8 +34,7 @@ impl<B: Backend> Lock for LockService<B> {
         place.wait().await?;
         // The lease may have ended meanwhile, and the key with it.
         let own = RangeQuery::latest(KeyRange::single(place.key.clone()));
-        let asked = backend.range(own).await;
-        let (revision, answer) = asked.map_err(|error| status::in_line(&error))?;
+        let (revision, answer) = answered(backend.range(own).await)?;
         if answer.kvs.is_empty() {
             return Err(status::session_expired());
         }
@@ -54,8 +53,7 @@ impl<B: Backend> Lock for LockService<B> {
             range: KeyRange::single(request.into_inner().key),
             prev_kv: false,
         });
-        let answer = self.backend.write(delete).await;
-        let answer = answer.map_err(|error| status::in_line(&error))?;
+        let answer = answered(self.backend.write(delete).await)?;
         let header = convert::header(self.backend.identity(), answer.revision);
         Ok(Response::new(UnlockResponse {
             header: Some(header),

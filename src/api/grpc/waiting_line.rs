@@ -60,8 +60,9 @@ fn key_of(prefix: &[u8], lease: LeaseId) -> Bytes {
     [prefix, number.as_bytes()].concat().into()
 }
 
-fn backend_status(error: BackendError) -> Status {
-    status::in_line(&error)
+/// What the backend answered, or what is said of why it did not.
+pub(super) fn answered<T>(answer: Result<T, BackendError>) -> Result<T, Status> {
+    answer.map_err(|error| status::in_line(&error))
 }
 
 impl<B: Backend> Place<B> {
@@ -75,7 +76,7 @@ impl<B: Backend> Place<B> {
         let is_session = lease == LeaseId::NONE;
         let lease = if is_session {
             let granted = backend.grant_lease(lease, SESSION_TTL_SECONDS).await;
-            granted.map_err(backend_status)?.id
+            answered(granted)?.id
         } else {
             lease
         };
@@ -93,8 +94,7 @@ impl<B: Backend> Place<B> {
             success: vec![Op::Put(put)],
             failure: vec![Op::Range(find)],
         };
-        let answer = backend.write(Write::Txn(txn)).await;
-        let answer = answer.map_err(backend_status)?;
+        let answer = answered(backend.write(Write::Txn(txn)).await)?;
         let found = match answer.body {
             OpBody::Txn(txn) => txn.responses.into_iter().find_map(|op| match op.body {
                 OpBody::Range(range) => range.kvs.into_iter().next(),
@@ -147,8 +147,7 @@ impl<B: Backend> Place<B> {
                 },
                 ..RangeQuery::latest(KeyRange::prefix(self.prefix.clone()))
             };
-            let asked = self.backend.range(before).await;
-            let (revision, answer) = asked.map_err(backend_status)?;
+            let (revision, answer) = answered(self.backend.range(before).await)?;
             let Some(kv) = answer.kvs.first() else {
                 return Ok(());
             };
@@ -222,7 +221,7 @@ pub(super) async fn head<B: Backend>(
         sort_order: SortOrder::Ascend,
         ..RangeQuery::latest(KeyRange::prefix(prefix_of(name)))
     };
-    let (revision, answer) = backend.range(first).await.map_err(backend_status)?;
+    let (revision, answer) = answered(backend.range(first).await)?;
     Ok((revision, answer.kvs.into_iter().next()))
 }
 
@@ -241,7 +240,7 @@ impl<B: Backend> LineWatch<B> {
         range: KeyRange,
         start: Revision,
     ) -> Result<Self, Status> {
-        let (mut control, reader) = backend.open_stream().map_err(backend_status)?;
+        let (mut control, reader) = answered(backend.open_stream())?;
         let create = WatchCreate {
             range,
             watch_id: WatchId::AUTO,

@@ -5,7 +5,6 @@
 
 mod block;
 mod checkpoint;
-mod crc32c;
 mod log;
 mod marks;
 mod meta;
@@ -15,7 +14,6 @@ pub use meta::Identity;
 
 pub(crate) use block::{Block, BlockBuilder, RECORD_OVERHEAD_BYTES, RecordRef, piece_count};
 pub(crate) use checkpoint::{CheckpointHead, CheckpointReader, CheckpointWriter, Frame};
-pub(crate) use crc32c::Crc32c;
 pub(crate) use log::{
     LOG_SECTOR_BYTES, LogFileHead, LogPosition, LogRecord, LogRecordRef, decode_changes,
     decode_last_block, decode_settled, encode_last_block, encode_settled, log_record,
