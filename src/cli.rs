@@ -193,6 +193,10 @@ pub struct LimitArgs {
     )]
     #[arg(default_value_t = 0, allow_negative_numbers = true)]
     pub quota_backend_bytes: i64,
+    /// After how many times what is live the data on the disk is defragmented by itself; 0 is never.
+    #[arg(long, env = "VIGIL_AUTO_DEFRAGMENT_MULTIPLE", hide_env_values = true)]
+    #[arg(value_name = "COUNT", default_value_t = StorageLimits::default().auto_defragment_multiple)]
+    pub auto_defragment_multiple: u64,
     /// Operations of one transaction.
     #[arg(
         long,

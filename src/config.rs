@@ -209,6 +209,7 @@ fn storage_limits(args: &LimitArgs) -> Result<StorageLimits, ConfigError> {
             MEMORY_BYTES_MAX,
         )?,
         quota_bytes: quota(args.quota_backend_bytes),
+        auto_defragment_multiple: args.auto_defragment_multiple,
         ..StorageLimits::default()
     })
 }

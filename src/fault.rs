@@ -229,6 +229,12 @@ faults! {
     SettledMarkBeforeSync,
     /// A generation counts as in the engine, and the engine has not made it durable.
     SettledWithoutSync,
+    /// A generation that is settled while the engine is copied goes into the old one alone.
+    CopyMissesGeneration,
+    /// An engine takes another one's place before it is durable.
+    CopyNotSynced,
+    /// The name of the engine in use is replaced, and the directory is not synced.
+    ChoiceNotSynced,
     /// The log begins anew over a generation that is not in the engine.
     LogSwitchedUnsettled,
     /// What is on its way into the engine cannot be read.

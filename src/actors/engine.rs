@@ -91,6 +91,9 @@ pub enum EngineError {
     /// The store has failed and takes no more writes.
     #[error("{0}")]
     Failed(String),
+    /// A defragmentation was given up, and nothing has changed.
+    #[error("not defragmented: {0}")]
+    NotDefragmented(String),
 }
 
 impl From<OrderError> for EngineError {

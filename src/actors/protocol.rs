@@ -7,6 +7,7 @@
 use super::store::StoreFailure;
 use super::stream::{InFlight, Link, StreamId, StreamState};
 use crate::model::{Alarm, LeaseId, Refusal, Revision, Write, WriteAnswer};
+use crate::storage::StorageError;
 use crate::watch::{Batch, Entry, Owed, WatcherId};
 use actix::dev::{MessageResponse, OneshotSender};
 use actix::prelude::*;
@@ -69,6 +70,15 @@ pub(crate) struct Compact {
 pub(crate) struct SetAlarm {
     pub(crate) alarm: Alarm,
     pub(crate) raise: bool,
+    pub(crate) permit: Permit,
+}
+
+/// Edge -> Store: give back what the data does not use of the disk. Answered when that has begun; `done` is told how it
+/// ended, unless the store comes to its end before. Bounded by the edge's permits.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), OrderError>")]
+pub(crate) struct Defragment {
+    pub(crate) done: OneshotSender<Result<(), StorageError>>,
     pub(crate) permit: Permit,
 }
 

@@ -277,6 +277,7 @@ impl Actor for Store {
         // A crash may have left a compaction half done.
         self.schedule_compaction(ctx);
         self.schedule_auto_compaction(ctx);
+        Self::schedule_defragmentation(ctx);
     }
 
     fn stopped(&mut self, _ctx: &mut Self::Context) {

@@ -60,6 +60,7 @@ pub(crate) fn backend(error: &BackendError) -> Status {
         BackendError::Stopped => stopped(),
         // What etcd has no name for goes out as it is; whether a write took effect is indeed unknown then.
         BackendError::Failed(text) => Status::unknown(text.clone()),
+        BackendError::NotDefragmented(_) => Status::unknown(error.to_string()),
     }
 }
 

@@ -58,6 +58,7 @@ impl Backend for LocalBackend {
             quota_bytes: Some(view.quota_bytes()).filter(|quota| *quota < u64::MAX),
             alarms: view.alarms(),
             is_disk_full: view.is_disk_full(),
+            is_defragmenting: view.is_defragmenting(),
         }
     }
 
@@ -111,6 +112,10 @@ impl Backend for LocalBackend {
 
     fn snapshot(&self) -> BoxStream<'static, Result<SnapshotPart, BackendError>> {
         self.engine.snapshot()
+    }
+
+    async fn defragment(&self) -> Result<(), BackendError> {
+        self.engine.defragment().await
     }
 
     async fn set_alarm(&self, alarm: Alarm, raise: bool) -> Result<bool, BackendError> {

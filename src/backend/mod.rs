@@ -48,6 +48,8 @@ pub struct StoreStatus {
     pub alarms: Arc<[Alarm]>,
     /// Puts are refused because the disk is nearly full.
     pub is_disk_full: bool,
+    /// A defragmentation runs.
+    pub is_defragmenting: bool,
 }
 
 /// The commanding end of one watch stream. All outcomes arrive through the stream's outbox; dropping this end changes
@@ -125,6 +127,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<StoreHash, BackendError>> + Send;
     /// A snapshot of the store at one revision, part by part.
     fn snapshot(&self) -> BoxStream<'static, Result<SnapshotPart, BackendError>>;
+    /// Gives back what the data does not use of the disk; returns when that is done.
+    fn defragment(&self) -> impl Future<Output = Result<(), BackendError>> + Send;
     /// Raises an alarm or takes it back, durably; answers whether it is, or was, raised.
     fn set_alarm(
         &self,

@@ -10,6 +10,7 @@ use super::history::HistoryCache;
 use super::key_index::{KeyIndex, Slots};
 use super::lease_table::LeaseTable;
 use super::overlay::LeaseChanges;
+use super::upkeep::Upkeep;
 use super::value_cache::ValueCache;
 use super::{StorageError, StorageLimits};
 use crate::fault::{self, Fault};
@@ -52,6 +53,8 @@ pub(crate) struct Core {
     pub values: ValueCache,
     /// Decoded history.
     pub history: HistoryCache,
+    /// Its defragmentations.
+    pub upkeep: Upkeep,
     index: RwLock<Index>,
     /// Published while the index is locked for writing, so that a reader's revision fits the index it sees.
     revision: AtomicI64,
@@ -95,6 +98,7 @@ impl Core {
             alarms: RwLock::default(),
             disk_full: AtomicBool::new(false),
             holds: AtomicUsize::new(0),
+            upkeep: Upkeep::default(),
             db,
             limits,
             identity,

@@ -96,9 +96,27 @@ pub(crate) trait Database: fmt::Debug + Send + Sync {
     fn size_bytes(&self) -> Result<u64, StorageError>;
     /// What the disk still has, in bytes.
     fn free_bytes(&self) -> Result<u64, StorageError>;
+    /// Lets go of the files without a care for what is in them: they are about to be removed.
+    fn discard(&self);
+    /// Gives back what is not used of the disk's space, beside reads and writes.
+    fn defragment(&self, order: Defragment);
     /// The file that the records lie in, for errors; nothing where there is none.
-    fn data_path(&self) -> Option<&Path> {
+    fn data_path(&self) -> Option<PathBuf> {
         None
+    }
+}
+
+/// The order to give back what is not used.
+pub(crate) struct Defragment {
+    /// How much has to stay free meanwhile, in bytes: below it the work is given up.
+    pub free_bytes_min: u64,
+    /// Called when the space is back, or will not be.
+    pub done: Box<dyn FnOnce(Result<(), StorageError>) + Send>,
+}
+
+impl fmt::Debug for Defragment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Defragment").finish_non_exhaustive()
     }
 }
 
@@ -192,9 +210,10 @@ fn open_patiently(
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "opening is blocking by contract and happens before any arbiter runs"
+    reason = "opening is blocking by contract and happens before any arbiter runs; so is the thread that settles"
 )]
-fn pause(wait_ms: u64) {
+/// Blocks this thread.
+pub(super) fn pause(wait_ms: u64) {
     std::thread::sleep(Duration::from_millis(wait_ms));
 }
 
@@ -393,7 +412,19 @@ impl Database for SledDatabase {
             .map_err(|error| StorageError::disk("look at the free space", error))
     }
 
-    fn data_path(&self) -> Option<&Path> {
-        Some(&self.data_path)
+    fn discard(&self) {
+        let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        // Whatever the engine has to say at its end, nobody needs it.
+        let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(db.take())));
+    }
+
+    /// What is copied has to have every change as well, and only a log before it knows them.
+    fn defragment(&self, order: Defragment) {
+        let reason = "there is no log before the engine";
+        (order.done)(Err(StorageError::disk("defragment", reason)));
+    }
+
+    fn data_path(&self) -> Option<PathBuf> {
+        Some(self.data_path.clone())
     }
 }

@@ -22,6 +22,8 @@ pub(super) const SETTINGS_FILE: &str = "conf";
 pub(super) const SNAPSHOT_PREFIX: &str = "snap.";
 /// The end of a snapshot's name while it is written.
 pub(super) const SNAPSHOT_UNFINISHED: &str = ".generating";
+/// Where it would put what is larger than it is ever given.
+const BLOBS_DIRECTORY: &str = "blobs";
 /// Says that not all that can be read of the engine's files is on the disk.
 const DISTRUSTED_FILE: &str = "db.distrusted";
 /// How much is written again at a time.
@@ -30,9 +32,20 @@ const AGAIN_BYTES: usize = 1 << 20;
 const SNAPSHOT_TAIL_BYTES: usize = 12;
 const WHAT: &str = "engine file";
 
+/// Whether there is an engine in a directory that was written to.
+pub(super) fn has_data(dir: &Path) -> bool {
+    fs::metadata(dir.join(DATA_FILE)).is_ok_and(|data| data.len() > 0)
+}
+
+/// Whether a file or directory of this name is the engine's.
+pub(super) fn is_engines(name: &str) -> bool {
+    [DATA_FILE, SETTINGS_FILE, BLOBS_DIRECTORY, DISTRUSTED_FILE].contains(&name)
+        || name.starts_with(SNAPSHOT_PREFIX)
+}
+
 /// Looks at all of them. `segment_bytes` is what the settings have to say.
 pub(super) fn check(dir: &Path, segment_bytes: usize) -> Result<(), StorageError> {
-    let has_data = fs::metadata(dir.join(DATA_FILE)).is_ok_and(|data| data.len() > 0);
+    let has_data = has_data(dir);
     if has_data {
         check_settings(&dir.join(SETTINGS_FILE), segment_bytes)?;
     }

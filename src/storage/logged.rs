@@ -3,28 +3,29 @@
 //! Readers see a batch once it is durable: what the engine lacks lies in memory. It never lets the log begin
 //! anew over changes that are not durable in the engine, and never goes on after an error of either (D4).
 
-use super::codec::{
-    KEY_LAST_BLOCK, KEY_SETTLED, decode_last_block, decode_settled, encode_last_block,
-    encode_settled, parse_block_key,
-};
+mod settler;
+mod settling;
+
+use self::settler::{Job, Settler, Work};
+use self::settling::{check_settled, settle};
+use super::codec::{KEY_SETTLED, decode_settled};
 use super::commit_log::CommitLog;
-use super::database::{Change, Database, Scan, Stored};
-use super::{Readers, StorageError};
+use super::database::{Change, Database, Defragment, Scan, Stored};
+use super::engines::Engines;
+use super::{Readers, StorageError, StorageLimits};
 use crate::fault::{self, Fault};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::path::{Path, PathBuf};
 use std::sync::{
     Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
 };
-use std::thread::{self, JoinHandle};
 
-/// How large a batch is that goes into the engine, in records and bytes: it holds the engine's lock for its whole length.
-const BATCH_RECORDS_MAX: usize = 64;
-const BATCH_BYTES_MAX: usize = 1 << 20;
+/// How many records a scan reads at a time, at first and at most.
+const SCAN_RECORDS_MIN: usize = 4;
+const SCAN_RECORDS_MAX: usize = 64;
+const CLOSED: &str = "it is closed";
 
 /// Changes by key; nothing means removed.
 type Layer = BTreeMap<Bytes, Option<Bytes>>;
@@ -38,7 +39,7 @@ struct Layers {
     settling: Arc<Layer>,
 }
 
-/// What the writer and the thread that settles tell each other.
+/// What the writer and whoever settles tell each other.
 #[derive(Debug, Default)]
 struct Progress {
     busy: bool,
@@ -47,20 +48,13 @@ struct Progress {
 
 #[derive(Debug)]
 struct Inner {
-    engine: Arc<dyn Database>,
+    /// The engine in use.
+    engine: RwLock<Arc<dyn Database>>,
     layers: RwLock<Layers>,
     progress: Mutex<Progress>,
     settled: Condvar,
-}
-
-/// A generation whose changes are to go into the engine.
-type Job = (u64, Arc<Layer>);
-
-/// The thread that settles.
-#[derive(Debug)]
-struct Settler {
-    jobs: SyncSender<Job>,
-    thread: JoinHandle<()>,
+    /// The defragmentations that were asked for and have not begun.
+    orders: Mutex<Vec<Defragment>>,
 }
 
 /// What the writer alone uses.
@@ -75,8 +69,9 @@ struct Writing {
 #[derive(Debug)]
 pub(crate) struct LoggedDatabase {
     inner: Arc<Inner>,
+    engines: Arc<dyn Engines>,
     writing: Mutex<Writing>,
-    /// Nothing when the writer settles by itself, or once it is closed.
+    /// Nothing once it is closed.
     settler: Mutex<Option<Settler>>,
     log_bytes_max: u64,
 }
@@ -85,29 +80,36 @@ impl LoggedDatabase {
     /// Opens the log in a directory, or makes one, and brings the engine up to it.
     pub(crate) fn open(
         dir: &Path,
-        engine: Arc<dyn Database>,
-        log_bytes_max: u64,
+        (engines, engine): (Arc<dyn Engines>, Arc<dyn Database>),
+        limits: &StorageLimits,
         readers: Readers,
     ) -> Result<Self, StorageError> {
+        let log_bytes_max = limits.log_bytes_max;
         let log = Self::open_log(dir, engine.as_ref(), log_bytes_max)
             .map_err(|error| error.in_file(engine.data_path()))?;
+        // Now that the log fits this one.
+        engines.remove_others();
         let inner = Arc::new(Inner {
-            engine,
+            engine: RwLock::new(engine),
             layers: RwLock::default(),
             progress: Mutex::default(),
             settled: Condvar::new(),
+            orders: Mutex::default(),
         });
+        let slice_bytes_max = limits.defragment_slice_bytes_max;
+        let work = Work::new(Arc::clone(&inner), Arc::clone(&engines), slice_bytes_max);
         let settler = match readers {
-            Readers::Inline => None,
-            Readers::Threads(_) => Some(Settler::start(&inner)?),
+            Readers::Inline => Settler::Inline(work),
+            Readers::Threads(_) => Settler::start(work)?,
         };
         Ok(Self {
             inner,
+            engines,
             writing: Mutex::new(Writing {
                 log,
                 staged: Vec::new(),
             }),
-            settler: Mutex::new(settler),
+            settler: Mutex::new(Some(settler)),
             log_bytes_max,
         })
     }
@@ -146,36 +148,30 @@ impl LoggedDatabase {
         let job = {
             let mut layers = self.inner.layers_mut();
             layers.settling = Arc::new(std::mem::take(&mut layers.open));
-            (log.generation(), Arc::clone(&layers.settling))
+            Job::Settle(log.generation(), Arc::clone(&layers.settling))
         };
         log.switch();
         self.inner.progress().busy = true;
-        let settler = self.settler();
-        let sent = match settler.as_ref() {
-            None => {
-                self.inner.run(&job);
-                Ok(())
-            }
-            Some(settler) => settler.jobs.send(job).map_err(|_| "its thread has ended"),
-        };
-        if let Err(reason) = sent {
+        if let Err(reason) = self.give(job) {
             self.inner
                 .end(Err(StorageError::disk("settle the commit log", reason)));
         }
         self.inner.check()
     }
 
+    fn give(&self, job: Job) -> Result<(), &'static str> {
+        self.settler().as_mut().map_or(Err(CLOSED), |settler| settler.give(job))
+    }
+
     fn settler(&self) -> MutexGuard<'_, Option<Settler>> {
         self.settler.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends the thread that settles, once it has done what it was given.
+    /// Ends the settling, once what was given to it is done.
     fn join(&self) {
-        if let Some(Settler { jobs, thread }) = self.settler().take() {
-            drop(jobs);
-            if thread.join().is_err() {
-                log::error!("the thread of the commit log panicked");
-            }
+        let settler = self.settler().take();
+        if let Some(settler) = settler {
+            settler.stop();
         }
     }
 }
@@ -184,18 +180,6 @@ impl LoggedDatabase {
 impl Drop for LoggedDatabase {
     fn drop(&mut self) {
         self.join();
-    }
-}
-
-impl Settler {
-    fn start(inner: &Arc<Inner>) -> Result<Self, StorageError> {
-        let (jobs, receiver): (_, Receiver<Job>) = sync_channel(1);
-        let inner = Arc::clone(inner);
-        let thread = thread::Builder::new()
-            .name("vigil-settle".to_owned())
-            .spawn(move || receiver.iter().for_each(|job| inner.run(&job)))
-            .map_err(|error| StorageError::disk("start the thread of the commit log", error))?;
-        Ok(Self { jobs, thread })
     }
 }
 
@@ -212,19 +196,25 @@ impl Inner {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Settles a generation. A panic of the engine is an error like any other: whoever waits has to hear of it.
-    fn run(&self, (generation, layer): &Job) {
-        if fault::active(Fault::SettlingUnseen) {
-            self.layers_mut().settling = Arc::default();
-        }
-        let settle = || settle(self.engine.as_ref(), *generation, layer);
-        let panicked = |_| {
-            Err(StorageError::disk(
-                "settle the commit log",
-                "the engine panicked",
-            ))
-        };
-        self.end(catch_unwind(AssertUnwindSafe(settle)).unwrap_or_else(panicked));
+    fn orders(&self) -> MutexGuard<'_, Vec<Defragment>> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The engine in use. Who keeps it keeps a replaced one from being removed.
+    fn engine(&self) -> Arc<dyn Database> {
+        let engine = self.engine.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&engine)
+    }
+
+    /// Puts another engine in its place, which has the same; answers the one before.
+    fn replace_engine(&self, engine: Arc<dyn Database>) -> Arc<dyn Database> {
+        let mut replaced = self.engine.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *replaced, engine)
+    }
+
+    /// The end of all writing.
+    fn fail(&self, error: StorageError) {
+        self.progress().failed.get_or_insert(error);
     }
 
     /// Lets go of a layer that was settled, and tells whoever waits for it.
@@ -260,81 +250,6 @@ impl Inner {
     }
 }
 
-/// Puts changes into the engine, durably, and then the mark that says so: the log may begin anew only behind the mark.
-fn settle(engine: &dyn Database, generation: u64, layer: &Layer) -> Result<(), StorageError> {
-    let mut batch = Vec::new();
-    let mut bytes = 0;
-    for (key, value) in layer {
-        bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
-        batch.push(match value {
-            Some(value) => Change::Put(key.clone(), value.clone()),
-            None => Change::Remove(key.clone()),
-        });
-        if batch.len() >= BATCH_RECORDS_MAX || bytes >= BATCH_BYTES_MAX {
-            engine.apply(std::mem::take(&mut batch))?;
-            bytes = 0;
-        }
-    }
-    if !batch.is_empty() {
-        engine.apply(batch)?;
-    }
-    let is_unsynced = fault::active(Fault::SettledWithoutSync);
-    if !fault::active(Fault::SettledMarkBeforeSync) && !is_unsynced {
-        engine.sync()?;
-    }
-    let mark = Change::Put(Bytes::from_static(KEY_SETTLED), encode_settled(generation)?);
-    let mut marks = vec![mark];
-    marks.extend(last_block(engine, layer)?);
-    engine.apply(marks)?;
-    if is_unsynced {
-        return Ok(());
-    }
-    engine.sync()
-}
-
-/// What changes of the record of the last block: without it, history that lost its end would look like one that is shorter.
-fn last_block(engine: &dyn Database, layer: &Layer) -> Result<Option<Change>, StorageError> {
-    let known = match engine.get(KEY_LAST_BLOCK)? {
-        Some(known) => decode_last_block(known.as_ref())?,
-        None => Vec::new(),
-    };
-    let is_block =
-        |(key, value): &(&Bytes, &Option<Bytes>)| value.is_some() && parse_block_key(key).is_ok();
-    let key = Bytes::from_static(KEY_LAST_BLOCK);
-    Ok(match layer.iter().rev().find(is_block) {
-        Some((last, _)) if last[..] > known[..] => Some(Change::Put(key, encode_last_block(last)?)),
-        // It was removed, and which is the last now is known with the next.
-        _ if layer.get(&known[..]) == Some(&None) => Some(Change::Remove(key)),
-        _ => None,
-    })
-}
-
-/// Sees that the engine has what it was given last: it may lose its end to damage, or a page, and say nothing. Where a
-/// later generation has the same key it may have been given that already.
-fn check_settled(engine: &dyn Database, given: &Layer, after: &Layer) -> Result<(), StorageError> {
-    let damaged = |key: &[u8]| {
-        let reason = "it is not what was written: a part of the data is lost";
-        Err(StorageError::corrupt(
-            "data",
-            format!("record {key:?}"),
-            reason,
-        ))
-    };
-    if let Some(last) = engine.get(KEY_LAST_BLOCK)? {
-        let last = decode_last_block(last.as_ref())?;
-        if !after.contains_key(&last[..]) && engine.get(&last)?.is_none() {
-            return damaged(&last);
-        }
-    }
-    for (key, value) in given.iter().filter(|(key, _)| !after.contains_key(*key)) {
-        let found = engine.get(key)?;
-        if found.as_ref().map(Stored::as_ref) != value.as_deref() {
-            return damaged(key);
-        }
-    }
-    Ok(())
-}
-
 fn entry(change: Change) -> (Bytes, Option<Bytes>) {
     match change {
         Change::Put(key, value) => (key, Some(value)),
@@ -366,6 +281,9 @@ impl Database for LoggedDatabase {
             // What was staged is durable, whatever becomes of the generation before: the next call is told of it.
             drop(self.switch(&mut writing.log));
         }
+        if let Some(settler) = self.settler().as_mut() {
+            settler.pass();
+        }
         Ok(())
     }
 
@@ -377,7 +295,7 @@ impl Database for LoggedDatabase {
                 return Ok(found.clone().map(Stored::from));
             }
         }
-        self.inner.engine.get(key)
+        self.inner.engine().get(key)
     }
 
     fn scan(&self, from: &[u8], until: &[u8]) -> Scan<'_> {
@@ -389,7 +307,7 @@ impl Database for LoggedDatabase {
             above.extend(layers.open.range::<[u8], _>(bounds).map(own));
             above
         };
-        let below = self.inner.engine.scan(from, until);
+        let below: Scan<'_> = Box::new(Below::new(&self.inner, from, until));
         if above.is_empty() {
             return below;
         }
@@ -411,25 +329,86 @@ impl Database for LoggedDatabase {
             log::warn!("the commit log is settled at the next start: {error}");
         }
         self.join();
-        self.inner
-            .progress()
-            .failed
-            .get_or_insert(StorageError::Closed);
+        self.inner.fail(StorageError::Closed);
         // The engine first: whoever reads meanwhile must not find it without what only the layers have.
-        self.inner.engine.close();
+        self.inner.engine().close();
         *self.inner.layers_mut() = Layers::default();
+        self.engines.release();
     }
 
     fn size_bytes(&self) -> Result<u64, StorageError> {
-        Ok(self.inner.engine.size_bytes()? + self.writing().log.size_bytes())
+        Ok(self.inner.engine().size_bytes()? + self.writing().log.size_bytes())
     }
 
     fn free_bytes(&self) -> Result<u64, StorageError> {
-        self.inner.engine.free_bytes()
+        self.inner.engine().free_bytes()
     }
 
-    fn data_path(&self) -> Option<&Path> {
-        self.inner.engine.data_path()
+    fn discard(&self) {
+        self.inner.engine().discard();
+    }
+
+    fn defragment(&self, order: Defragment) {
+        self.inner.orders().push(order);
+        let woken = self.settler().as_mut().map_or(Err(CLOSED), Settler::wake);
+        if let Err(reason) = woken {
+            let error = StorageError::disk("defragment", reason);
+            for order in std::mem::take(&mut *self.inner.orders()) {
+                (order.done)(Err(error.clone()));
+            }
+        }
+    }
+
+    fn data_path(&self) -> Option<PathBuf> {
+        self.inner.engine().data_path()
+    }
+}
+
+/// The records of whichever engine is in use, a few at a time: who reads slowly keeps none from being replaced.
+struct Below<'a> {
+    inner: &'a Inner,
+    from: Vec<u8>,
+    until: Vec<u8>,
+    read: VecDeque<Result<(Stored, Stored), StorageError>>,
+    /// How many are read next; nothing once the end was read.
+    records: Option<usize>,
+}
+
+impl<'a> Below<'a> {
+    fn new(inner: &'a Inner, from: &[u8], until: &[u8]) -> Self {
+        Self {
+            inner,
+            from: from.to_vec(),
+            until: until.to_vec(),
+            read: VecDeque::new(),
+            records: Some(SCAN_RECORDS_MIN),
+        }
+    }
+
+    fn read_on(&mut self, records: usize) {
+        let engine = self.inner.engine();
+        self.read.extend(engine.scan(&self.from, &self.until).take(records));
+        self.records = match self.read.back() {
+            Some(Ok((last, _))) if self.read.len() == records => {
+                // The least key behind it.
+                self.from = [last.as_ref(), &[0]].concat();
+                Some((2 * records).min(SCAN_RECORDS_MAX))
+            }
+            _ => None,
+        };
+    }
+}
+
+impl Iterator for Below<'_> {
+    type Item = Result<(Stored, Stored), StorageError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.read.is_empty()
+            && let Some(records) = self.records
+        {
+            self.read_on(records);
+        }
+        self.read.pop_front()
     }
 }
 

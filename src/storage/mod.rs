@@ -11,9 +11,11 @@ mod commit_log;
 mod compaction;
 mod core;
 mod database;
+mod defragment;
 mod directory;
 mod dump;
 mod engine_files;
+mod engines;
 mod error;
 mod fetch;
 mod group;
@@ -37,6 +39,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod txn;
+mod upkeep;
 mod value_cache;
 
 pub use codec::Identity;
@@ -50,11 +53,13 @@ pub use mvcc::Writer;
 pub use read_view::{Done, ReadView, Wanted};
 pub use restore::{SnapshotInfo, inspect_snapshot, restore_snapshot};
 pub use snapshot::{Snapshot, SnapshotPart};
+pub use upkeep::Defragmented;
 
 use self::checkpoint::{Checkpointer, ReadAhead};
 use self::compaction::Compactor;
 use self::core::Core;
-use self::database::{Database, SledDatabase};
+use self::database::Database;
+use self::engines::SledEngines;
 use self::logged::LoggedDatabase;
 use self::readers::ReaderPool;
 use std::path::Path;
@@ -87,8 +92,8 @@ pub fn open(
     readers: Readers,
 ) -> Result<(Writer, ReadView), StorageError> {
     let checkpoint = ReadAhead::start(dir, readers);
-    let engine = Arc::new(SledDatabase::open(dir, &limits)?);
-    let db = LoggedDatabase::open(dir, engine, limits.log_bytes_max, readers)?;
+    let engines = SledEngines::open(dir, &limits)?;
+    let db = LoggedDatabase::open(dir, engines, &limits, readers)?;
     open_with(Arc::new(db), Some(dir), limits, readers, checkpoint)
 }
 

@@ -13,6 +13,7 @@ use super::overlay::{LeaseChanges, Overlay};
 use super::readers::ReaderPool;
 use super::session::Session;
 use super::txn;
+use super::upkeep::{self, DefragmentRule, Defragmented};
 use super::{ApplyError, StorageError};
 use crate::fault::{self, Fault};
 use crate::model::{
@@ -30,6 +31,7 @@ pub struct Writer {
     admission: Admission,
     compactor: Compactor,
     checkpointer: Checkpointer,
+    defragment_rule: DefragmentRule,
     /// The first error of the disk: the end of all writing.
     failed: Option<StorageError>,
 }
@@ -44,6 +46,7 @@ impl Writer {
         Ok(Self {
             overlay: Overlay::new(core.revision()),
             admission: Admission::new(core.as_ref())?,
+            defragment_rule: DefragmentRule::default(),
             failed: None,
             compactor,
             checkpointer,
@@ -188,6 +191,26 @@ impl Writer {
         self.check_alive()?;
         let step = self.compactor.step(&self.core);
         step.map_err(|error| self.fail(error))
+    }
+
+    /// Gives back what the data does not use of the disk, beside reads and writes. `done` is called on another thread, or on
+    /// this one before or after this returns.
+    pub fn defragment(&mut self, done: Defragmented) {
+        match self.check_alive() {
+            Ok(()) => upkeep::defragment(&self.core, done),
+            Err(error) => done(Err(error)),
+        }
+    }
+
+    /// Whether the data takes so much more of the disk than what is live that it should be defragmented unasked.
+    pub fn is_defragmentation_due(&mut self) -> bool {
+        match self.defragment_rule.is_due(&self.core) {
+            Ok(is_due) => is_due && self.failed.is_none(),
+            Err(error) => {
+                log::warn!("whether there is room to defragment is unknown: {error}");
+                false
+            }
+        }
     }
 
     /// Ends the store in good order. The directory is free once every view is gone too.

@@ -128,6 +128,11 @@ impl ReadView {
         self.core.is_disk_full()
     }
 
+    /// Whether a defragmentation runs.
+    pub fn is_defragmenting(&self) -> bool {
+        self.core.upkeep.is_defragmenting()
+    }
+
     /// How much the store may hold, in bytes; the largest number is no quota.
     pub fn quota_bytes(&self) -> u64 {
         self.core.limits.quota_bytes

@@ -8,9 +8,10 @@ use super::codec::{
     Block, BlockBuilder, CompactionState, KEY_COMPACTION, KEY_IDENTITY, Place, SnapshotFrame,
     SnapshotReader, block_key, encode_compaction, encode_identity, encode_lease, lease_key,
 };
-use super::database::{Change, Database, SledDatabase, Stored};
+use super::database::{Change, Database, Stored};
 use super::directory::{create_directory, directory, sync_directory};
 use super::dump::RecordHash;
+use super::engines::SledEngines;
 use super::logged::LoggedDatabase;
 use super::recovery;
 use super::{Readers, StorageError, StorageLimits};
@@ -20,7 +21,6 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// What a directory is called until it is whole: its name with this behind it.
 const UNFINISHED: &str = ".restoring";
@@ -101,7 +101,7 @@ fn make(path: &Path, dir: &Path, limits: &StorageLimits) -> Result<SnapshotInfo,
     // A snapshot that is none makes no directory.
     let head = SnapshotReader::open(path)?.head();
     create_directory(dir)?;
-    let engine = Arc::new(SledDatabase::open(dir, limits)?);
+    let (engines, engine) = SledEngines::open(dir, limits)?;
     let mut batch = Batch::new(engine.as_ref());
     let info = read(path, |part| match part {
         Part::Block(block) => batch.add_block(block, limits),
@@ -119,7 +119,7 @@ fn make(path: &Path, dir: &Path, limits: &StorageLimits) -> Result<SnapshotInfo,
         batch.add(Bytes::from_static(KEY_COMPACTION), state.into())?;
     }
     batch.finish()?;
-    let db = LoggedDatabase::open(dir, engine, limits.log_bytes_max, Readers::Inline)?;
+    let db = LoggedDatabase::open(dir, (engines, engine), limits, Readers::Inline)?;
     let recovered = recovery::recover(&db, None, ReadAhead::nothing());
     db.close();
     let revision = recovered?.revision;
@@ -189,13 +189,13 @@ fn read(
 
 /// Records on their way into an engine that nobody else uses.
 struct Batch<'a> {
-    engine: &'a SledDatabase,
+    engine: &'a dyn Database,
     changes: Vec<Change>,
     bytes: usize,
 }
 
 impl<'a> Batch<'a> {
-    fn new(engine: &'a SledDatabase) -> Self {
+    fn new(engine: &'a dyn Database) -> Self {
         Self {
             engine,
             changes: Vec::new(),

@@ -4,11 +4,13 @@
 
 mod held_reads;
 mod logged_disk;
+mod memory_engines;
 
 pub(crate) use held_reads::{HeldAnswer, answer_held, held_reads, hold_reads, run_or_hold};
 pub(crate) use logged_disk::{Kept, LogFault, LoggedDisk};
+pub(crate) use memory_engines::MemoryEngines;
 
-use super::database::{Change, Database, Scan, Stored};
+use super::database::{Change, Database, Defragment, Scan, Stored};
 use super::{
     ApplyError, CompactionStep, ReadError, ReadView, Readers, StorageError, StorageLimits, Stretch,
     Writer, open_on,
@@ -198,6 +200,12 @@ impl Database for MemoryDisk {
     /// A disk in memory has no lock to let go of.
     fn close(&self) {}
 
+    fn discard(&self) {}
+
+    fn defragment(&self, order: Defragment) {
+        (order.done)(Ok(()));
+    }
+
     fn apply(&self, changes: Vec<Change>) -> Result<(), StorageError> {
         let mut state = self.0.lock().unwrap();
         state.call()?;
@@ -285,6 +293,7 @@ pub(crate) fn tiny() -> StorageLimits {
         compaction_changes_per_step: 1,
         compaction_blocks_per_step: 1,
         free_space_check_bytes: 1,
+        defragment_slice_bytes_max: 256,
         reader_queue_max: 1,
         lock_wait_ms_max: 0,
         ..StorageLimits::default()

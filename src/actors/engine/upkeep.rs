@@ -3,7 +3,7 @@
 //! It passes orders on, and decides nothing.
 
 use super::{Engine, EngineError};
-use crate::actors::protocol::{Compact, SetAlarm};
+use crate::actors::protocol::{Compact, Defragment, SetAlarm};
 use crate::model::{Alarm, Revision};
 use crate::storage::{ReadError, Snapshot, SnapshotPart, StoreHash};
 use futures_util::stream::{self, BoxStream, StreamExt};
@@ -56,6 +56,14 @@ impl Engine {
             }
         };
         stream::try_unfold(None, next).boxed()
+    }
+
+    /// Gives back what the data does not use of the disk, beside reads and writes; returns when that is done.
+    pub async fn defragment(&self) -> Result<(), EngineError> {
+        let (done, defragmented) = oneshot::channel();
+        self.order(0, |permit| Defragment { done, permit }).await?;
+        let defragmented = defragmented.await.map_err(|_| self.gone())?;
+        defragmented.map_err(|error| EngineError::NotDefragmented(error.to_string()))
     }
 
     /// Raises an alarm or takes it back, durably; answers whether it is, or was, raised.

@@ -1,11 +1,63 @@
-//! What Store does besides writes and compactions, at an operator's word.
+//! What Store does besides writes and compactions, at an operator's word or by itself.
 //!
-//! Every order here waits for the writes that came before it.
+//! It never waits for a defragmentation: that goes on beside all writes.
 
 use super::Store;
-use crate::actors::protocol::{OrderError, SetAlarm};
+use crate::actors::protocol::{Defragment, OrderError, SetAlarm};
 use actix::prelude::*;
+use std::time::Duration;
 
+/// How often Store looks whether a defragmentation is due.
+const DEFRAGMENT_INTERVAL: Duration = Duration::from_mins(1);
+
+/// Look whether a defragmentation is due.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct DefragmentTick;
+
+impl Store {
+    /// Looks again later whether a defragmentation is due.
+    pub(super) fn schedule_defragmentation(ctx: &mut Context<Self>) {
+        ctx.notify_later(DefragmentTick, DEFRAGMENT_INTERVAL);
+    }
+}
+
+impl Handler<DefragmentTick> for Store {
+    type Result = ();
+
+    fn handle(&mut self, _tick: DefragmentTick, ctx: &mut Self::Context) {
+        let Some(writer) = &mut self.writer else {
+            return;
+        };
+        if writer.is_defragmentation_due() {
+            log::info!("defragmenting by itself");
+            writer.defragment(Box::new(|defragmented| match defragmented {
+                Ok(()) => log::info!("defragmented"),
+                Err(error) => log::warn!("not defragmented: {error}"),
+            }));
+        }
+        Self::schedule_defragmentation(ctx);
+    }
+}
+
+impl Handler<Defragment> for Store {
+    type Result = Result<(), OrderError>;
+
+    fn handle(&mut self, message: Defragment, _ctx: &mut Self::Context) -> Self::Result {
+        let Some(writer) = &mut self.writer else {
+            return Err(self.gone());
+        };
+        let done = message.done;
+        // Whoever asked may have gone.
+        writer.defragment(Box::new(move |defragmented| {
+            drop(done.send(defragmented));
+        }));
+        drop(message.permit);
+        Ok(())
+    }
+}
+
+/// An alarm waits for the writes that came before it.
 impl Handler<SetAlarm> for Store {
     type Result = Result<bool, OrderError>;
 

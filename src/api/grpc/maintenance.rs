@@ -142,7 +142,10 @@ impl<B: Backend> Maintenance for MaintenanceService<B> {
         &self,
         _request: Request<pb::DefragmentRequest>,
     ) -> Result<Response<pb::DefragmentResponse>, Status> {
-        Err(status::unimplemented("Defragment"))
+        let defragmented = self.backend.defragment().await;
+        defragmented.map_err(|error| status::backend(&error))?;
+        // etcd leaves the header out.
+        Ok(Response::new(pb::DefragmentResponse { header: None }))
     }
 
     async fn hash(

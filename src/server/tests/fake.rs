@@ -156,6 +156,7 @@ impl Backend for Fake {
             quota_bytes: Some(5000),
             alarms: Arc::default(),
             is_disk_full: false,
+            is_defragmenting: false,
         }
     }
 
@@ -245,6 +246,10 @@ impl Backend for Fake {
 
     fn snapshot(&self) -> BoxStream<'static, Result<SnapshotPart, BackendError>> {
         stream::empty().boxed()
+    }
+
+    async fn defragment(&self) -> Result<(), BackendError> {
+        Err(BackendError::Stopped)
     }
 
     async fn set_alarm(&self, _alarm: Alarm, _raise: bool) -> Result<bool, BackendError> {

@@ -132,6 +132,11 @@ pub(crate) fn everything_bounds() -> (Vec<u8>, Vec<u8>) {
     (vec![0], vec![0xff])
 }
 
+/// The bounds that hold every record there can be in an engine.
+pub(crate) fn engine_bounds() -> (Vec<u8>, Vec<u8>) {
+    (vec![0], vec![0xff, 0xff])
+}
+
 /// Reads the key of a block's piece.
 pub(crate) fn parse_block_key(key: &[u8]) -> Result<(Place, u16), StorageError> {
     let place = parse_tagged(TAG_BLOCK, key);

@@ -3,8 +3,8 @@
 //! The log settles on the thread that writes, so that a run of it can be repeated exactly. What its files hold of a record
 //! is all of it or nothing: torn records are the crash tests'.
 
-use super::MemoryDisk;
-use crate::storage::database::{Change, Database, Scan, Stored};
+use super::{MemoryDisk, MemoryEngines};
+use crate::storage::database::{Change, Database, Defragment, Scan, Stored};
 use crate::storage::logged::LoggedDatabase;
 use crate::storage::{ReadView, Readers, StorageError, StorageLimits, Writer, open_on};
 use std::fs;
@@ -41,7 +41,7 @@ type SyncHook = Arc<dyn Fn() + Send + Sync>;
 
 /// A disk in memory with a commit log before it.
 pub(crate) struct LoggedDisk {
-    disk: MemoryDisk,
+    engines: MemoryEngines,
     dir: TempDir,
     failing: Arc<Mutex<Failing>>,
     while_syncing: Arc<Mutex<Option<SyncHook>>>,
@@ -56,7 +56,7 @@ impl Default for LoggedDisk {
 impl LoggedDisk {
     fn on(disk: MemoryDisk) -> Self {
         Self {
-            disk,
+            engines: MemoryEngines::on(disk),
             dir: tempfile::tempdir().unwrap(),
             failing: Arc::default(),
             while_syncing: Arc::default(),
@@ -64,8 +64,8 @@ impl LoggedDisk {
     }
 
     /// The disk behind the log.
-    pub(crate) fn disk(&self) -> &MemoryDisk {
-        &self.disk
+    pub(crate) fn disk(&self) -> MemoryDisk {
+        self.engines.chosen()
     }
 
     /// Lets this many more syncs of the log succeed; every later one fails.
@@ -75,21 +75,21 @@ impl LoggedDisk {
 
     /// How many syncs have failed, of the log and of the disk behind it.
     pub(crate) fn failed_syncs(&self) -> usize {
-        self.failing.lock().unwrap().failed_syncs + self.disk.failed_syncs()
+        self.failing.lock().unwrap().failed_syncs + self.disk().failed_syncs()
     }
 
     /// Does this during every sync: before a record is durable, and while a generation is on its way to the disk.
     pub(crate) fn while_syncing(&self, hook: impl Fn() + Send + Sync + 'static) {
         let hook: SyncHook = Arc::new(hook);
         *self.while_syncing.lock().unwrap() = Some(Arc::clone(&hook));
-        self.disk.while_syncing(move || hook());
+        self.disk().while_syncing(move || hook());
     }
 
     /// What is left after a power cut: the log, everything durable behind it, and some of what was not.
     pub(crate) fn after_power_cut(&self, kept: Kept) -> Self {
         let after = Self::on(match kept {
-            Kept::Oldest(batches) => self.disk.after_power_cut(batches),
-            Kept::Newest => self.disk.with_newest_unsynced(),
+            Kept::Oldest(batches) => self.disk().after_power_cut(batches),
+            Kept::Newest => self.disk().with_newest_unsynced(),
         });
         for entry in fs::read_dir(self.dir.path()).unwrap() {
             let entry = entry.unwrap();
@@ -101,7 +101,7 @@ impl LoggedDisk {
     /// A store on it, read by whoever asks.
     pub(crate) fn open(&self, limits: StorageLimits) -> Result<(Writer, ReadView), StorageError> {
         let dir = self.dir.path();
-        let behind = Arc::new(self.disk.clone());
+        let behind = Arc::new(self.disk().clone());
         let log = LoggedDatabase::open(dir, behind, limits.log_bytes_max, Readers::Inline)?;
         let db = FailingLog {
             log,
@@ -162,6 +162,14 @@ impl Database for FailingLog {
             None => Ok(()),
             Some(_) => Err(StorageError::disk("sync", "the test says so")),
         }
+    }
+
+    fn discard(&self) {
+        self.log.discard();
+    }
+
+    fn defragment(&self, order: Defragment) {
+        self.log.defragment(order);
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Stored>, StorageError> {

@@ -4,22 +4,29 @@
 use super::super::codec::LOG_SECTOR_BYTES;
 use super::super::database::{Change, Database, Stored};
 use super::super::logged::LoggedDatabase;
-use super::super::testing::MemoryDisk;
-use super::super::{Readers, StorageError};
+use super::super::testing::{MemoryDisk, MemoryEngines, tiny};
+use super::super::{Readers, StorageError, StorageLimits};
 use bytes::Bytes;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 
 pub(super) type Image = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// So small that a few batches fill a generation.
 pub(super) const LOG_BYTES_MAX: u64 = 5 * LOG_SECTOR_BYTES as u64;
 
+pub(super) fn log_limits() -> StorageLimits {
+    StorageLimits {
+        log_bytes_max: LOG_BYTES_MAX,
+        ..tiny()
+    }
+}
+
 pub(super) fn try_open(dir: &Path, disk: &MemoryDisk) -> Result<LoggedDatabase, StorageError> {
-    LoggedDatabase::open(dir, Arc::new(disk.clone()), LOG_BYTES_MAX, Readers::Inline)
+    let engines = MemoryEngines::on(disk.clone()).open();
+    LoggedDatabase::open(dir, engines, &log_limits(), Readers::Inline)
 }
 
 pub(super) fn opened(dir: &Path, disk: &MemoryDisk) -> LoggedDatabase {

@@ -11,6 +11,7 @@
 
 mod bounds;
 mod compaction;
+mod defragment;
 mod disk;
 mod dump;
 mod known_bugs;

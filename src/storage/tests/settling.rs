@@ -1,10 +1,10 @@
 //! A generation on its way into the engine, beside the one that is being written.
 
-use super::super::database::{Change, Database, Scan, Stored};
+use super::super::database::{Change, Database, Defragment, Scan, Stored};
 use super::super::logged::LoggedDatabase;
-use super::super::testing::MemoryDisk;
+use super::super::testing::{MemoryDisk, MemoryEngines};
 use super::super::{Readers, StorageError};
-use super::log::{LOG_BYTES_MAX, copied, image, opened, put, remove, seen, try_open, write};
+use super::log::{copied, image, log_limits, opened, put, remove, seen, try_open, write};
 use std::fmt;
 use std::fs;
 use std::path::Path;
@@ -87,6 +87,12 @@ impl Database for Gated {
         }
     }
 
+    fn discard(&self) {}
+
+    fn defragment(&self, order: Defragment) {
+        self.disk.defragment(order);
+    }
+
     fn size_bytes(&self) -> Result<u64, StorageError> {
         self.disk.size_bytes()
     }
@@ -98,7 +104,10 @@ impl Database for Gated {
 
 fn threaded(dir: &Path, disk: &Gated) -> LoggedDatabase {
     let readers = Readers::Threads(1);
-    LoggedDatabase::open(dir, Arc::new(disk.clone()), LOG_BYTES_MAX, readers).unwrap()
+    // The engine that is asked for beside it is a disk like any other.
+    let (engines, _) = MemoryEngines::on(MemoryDisk::default()).open();
+    let engines = (engines, Arc::new(disk.clone()) as Arc<dyn Database>);
+    LoggedDatabase::open(dir, engines, &log_limits(), readers).unwrap()
 }
 
 /// As large as a generation.

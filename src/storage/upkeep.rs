@@ -1,0 +1,111 @@
+//! What the writer knows of defragmentations: which are due, and whether one runs.
+//!
+//! The work itself is done elsewhere, beside all writes; nothing here waits for it.
+
+use super::StorageError;
+use super::core::Core;
+use super::database::Defragment;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// Below this many bytes nobody minds what the data takes.
+const DISK_BYTES_MIN: u64 = 64 << 20;
+
+/// Called when a defragmentation has ended.
+pub type Defragmented = Box<dyn FnOnce(Result<(), StorageError>) + Send>;
+
+/// The defragmentations of one store.
+#[derive(Debug, Default)]
+pub(crate) struct Upkeep {
+    /// How many were asked for and have not ended.
+    running: AtomicUsize,
+    /// One has ended since the last look.
+    has_ended: AtomicBool,
+}
+
+impl Upkeep {
+    /// Whether one runs.
+    pub(crate) fn is_defragmenting(&self) -> bool {
+        self.running.load(Ordering::SeqCst) > 0
+    }
+}
+
+/// Has the store give back what it does not use of the disk.
+pub(super) fn defragment(core: &Arc<Core>, done: Defragmented) {
+    core.upkeep.running.fetch_add(1, Ordering::SeqCst);
+    let ended = Arc::clone(core);
+    core.db.defragment(Defragment {
+        // As much again as puts need: they are not to be refused because of this.
+        free_bytes_min: core.limits.free_space_reserve_bytes.saturating_mul(2),
+        done: Box::new(move |defragmented| {
+            ended.upkeep.has_ended.store(true, Ordering::SeqCst);
+            ended.upkeep.running.fetch_sub(1, Ordering::SeqCst);
+            done(defragmented);
+        }),
+    });
+}
+
+/// When a defragmentation is due that nobody has asked for.
+#[derive(Debug, Default)]
+pub(super) struct DefragmentRule {
+    /// What the data took on the disk after the last one.
+    after_last_bytes: u64,
+}
+
+impl DefragmentRule {
+    /// Looks at the store. What the data took after the last time counts, so that a store which cannot be made smaller, or
+    /// not for want of space, is not copied again and again.
+    pub(super) fn is_due(&mut self, core: &Core) -> Result<bool, StorageError> {
+        let upkeep = &core.upkeep;
+        if upkeep.is_defragmenting() {
+            return Ok(false);
+        }
+        let sizes = core.sizes();
+        if upkeep.has_ended.swap(false, Ordering::SeqCst) {
+            core.measure();
+            self.after_last_bytes = core.sizes().disk_bytes;
+            return Ok(false);
+        }
+        let live_bytes = sizes.live_bytes;
+        if !self.is_too_large(sizes.disk_bytes, live_bytes, core.limits.auto_defragment_multiple) {
+            return Ok(false);
+        }
+        let reserve = core.limits.free_space_reserve_bytes;
+        let needed = reserve.saturating_add(live_bytes).saturating_mul(2);
+        Ok(core.db.free_bytes()? >= needed)
+    }
+
+    fn is_too_large(&self, disk_bytes: u64, live_bytes: u64, multiple: u64) -> bool {
+        let enough = live_bytes
+            .saturating_mul(multiple)
+            .max(self.after_last_bytes.saturating_mul(2))
+            .max(DISK_BYTES_MIN);
+        multiple > 0 && disk_bytes > enough
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn what_is_several_times_what_is_live_is_too_large() {
+        let rule = DefragmentRule::default();
+        assert!(rule.is_too_large(401 * MIB, 100 * MIB, 4));
+        assert!(!rule.is_too_large(400 * MIB, 100 * MIB, 4));
+        assert!(!rule.is_too_large(64 * MIB, 1, 4), "nobody minds so little");
+        assert!(rule.is_too_large(65 * MIB, 1, 4));
+        assert!(!rule.is_too_large(65 * MIB, 1, 0), "never unasked");
+    }
+
+    #[test]
+    fn what_could_not_be_made_smaller_is_left_alone_until_it_has_doubled() {
+        let rule = DefragmentRule {
+            after_last_bytes: 300 * MIB,
+        };
+        assert!(!rule.is_too_large(600 * MIB, 10 * MIB, 4));
+        assert!(rule.is_too_large(601 * MIB, 10 * MIB, 4));
+    }
+}
