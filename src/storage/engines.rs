@@ -162,7 +162,10 @@ fn named(dir: &Path) -> Result<u64, StorageError> {
             let made = others(dir, 0).map_err(|error| directory(dir, &error))?;
             let is_lost = |made: &PathBuf| engine_files::has_data(made);
             return match made.iter().any(is_lost) && !engine_files::has_data(dir) {
-                true => Err(damaged(&path, "it is missing, and there is an engine that it may have named")),
+                true => Err(damaged(
+                    &path,
+                    "it is missing, and there is an engine that it may have named",
+                )),
                 false => Ok(0),
             };
         }
@@ -171,7 +174,10 @@ fn named(dir: &Path) -> Result<u64, StorageError> {
     };
     let number = text.lines().next().and_then(|number| number.parse().ok());
     let Some(number) = number.filter(|number| name(*number) == text.as_bytes()) else {
-        return Err(damaged(&path, "it is not what was written; it names the engine's directory"));
+        return Err(damaged(
+            &path,
+            "it is not what was written; it names the engine's directory",
+        ));
     };
     let named = engine_dir(dir, number);
     if number == 0 || !engine_files::has_data(&named) {

@@ -100,7 +100,10 @@ impl StorageError {
 
     /// The same, with the file that the record lies in, for those who find damage and know of records alone.
     pub(super) fn in_file(self, path: Option<PathBuf>) -> Self {
-        let Some((path, dir)) = path.as_deref().and_then(|path| Some((path, path.parent()?))) else {
+        let Some((path, dir)) = path
+            .as_deref()
+            .and_then(|path| Some((path, path.parent()?)))
+        else {
             return self;
         };
         match self {

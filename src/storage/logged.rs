@@ -160,7 +160,9 @@ impl LoggedDatabase {
     }
 
     fn give(&self, job: Job) -> Result<(), &'static str> {
-        self.settler().as_mut().map_or(Err(CLOSED), |settler| settler.give(job))
+        self.settler()
+            .as_mut()
+            .map_or(Err(CLOSED), |settler| settler.give(job))
     }
 
     fn settler(&self) -> MutexGuard<'_, Option<Settler>> {
@@ -387,7 +389,8 @@ impl<'a> Below<'a> {
 
     fn read_on(&mut self, records: usize) {
         let engine = self.inner.engine();
-        self.read.extend(engine.scan(&self.from, &self.until).take(records));
+        self.read
+            .extend(engine.scan(&self.from, &self.until).take(records));
         self.records = match self.read.back() {
             Some(Ok((last, _))) if self.read.len() == records => {
                 // The least key behind it.

@@ -67,7 +67,11 @@ impl DefragmentRule {
             return Ok(false);
         }
         let live_bytes = sizes.live_bytes;
-        if !self.is_too_large(sizes.disk_bytes, live_bytes, core.limits.auto_defragment_multiple) {
+        if !self.is_too_large(
+            sizes.disk_bytes,
+            live_bytes,
+            core.limits.auto_defragment_multiple,
+        ) {
             return Ok(false);
         }
         let reserve = core.limits.free_space_reserve_bytes;

@@ -6,13 +6,13 @@
 use super::settling::{settle, settle_copy};
 use super::{Inner, Layer};
 use crate::fault::{self, Fault};
+use crate::storage::StorageError;
 use crate::storage::database::{Database, Defragment, pause};
 use crate::storage::defragment::Copying;
 use crate::storage::engines::Engines;
-use crate::storage::StorageError;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
-use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
 
 /// How long one wait for those is who still read from an engine that was replaced, in milliseconds.
@@ -110,7 +110,11 @@ pub(super) struct Work {
 
 impl Work {
     /// Nothing to do yet.
-    pub(super) fn new(inner: Arc<Inner>, engines: Arc<dyn Engines>, slice_bytes_max: usize) -> Self {
+    pub(super) fn new(
+        inner: Arc<Inner>,
+        engines: Arc<dyn Engines>,
+        slice_bytes_max: usize,
+    ) -> Self {
         Self {
             inner,
             engines,

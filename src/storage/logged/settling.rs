@@ -17,7 +17,11 @@ const BATCH_RECORDS_MAX: usize = 64;
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
 /// Puts changes into the engine, durably, and then the mark that says so: the log may begin anew only behind the mark.
-pub(super) fn settle(engine: &dyn Database, generation: u64, layer: &Layer) -> Result<(), StorageError> {
+pub(super) fn settle(
+    engine: &dyn Database,
+    generation: u64,
+    layer: &Layer,
+) -> Result<(), StorageError> {
     write_layer(engine, layer)?;
     let is_unsynced = fault::active(Fault::SettledWithoutSync);
     if !fault::active(Fault::SettledMarkBeforeSync) && !is_unsynced {
@@ -60,11 +64,7 @@ fn write_layer(engine: &dyn Database, layer: &Layer) -> Result<(), StorageError>
     engine.apply(batch)
 }
 
-fn write_marks(
-    engine: &dyn Database,
-    generation: u64,
-    layer: &Layer,
-) -> Result<(), StorageError> {
+fn write_marks(engine: &dyn Database, generation: u64, layer: &Layer) -> Result<(), StorageError> {
     let mark = Change::Put(Bytes::from_static(KEY_SETTLED), encode_settled(generation)?);
     let mut marks = vec![mark];
     marks.extend(last_block(engine, layer)?);
@@ -90,7 +90,11 @@ fn last_block(engine: &dyn Database, layer: &Layer) -> Result<Option<Change>, St
 
 /// Sees that the engine has what it was given last: it may lose its end to damage, or a page, and say nothing. Where a
 /// later generation has the same key it may have been given that already.
-pub(super) fn check_settled(engine: &dyn Database, given: &Layer, after: &Layer) -> Result<(), StorageError> {
+pub(super) fn check_settled(
+    engine: &dyn Database,
+    given: &Layer,
+    after: &Layer,
+) -> Result<(), StorageError> {
     let damaged = |key: &[u8]| {
         let reason = "it is not what was written: a part of the data is lost";
         Err(StorageError::corrupt(

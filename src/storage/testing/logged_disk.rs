@@ -3,7 +3,7 @@
 //! The log settles on the thread that writes, so that a run of it can be repeated exactly. What its files hold of a record
 //! is all of it or nothing: torn records are the crash tests'.
 
-use super::{MemoryDisk, MemoryEngines};
+use super::{MemoryDisk, MemoryEngines, SyncHook};
 use crate::storage::database::{Change, Database, Defragment, Scan, Stored};
 use crate::storage::logged::LoggedDatabase;
 use crate::storage::{ReadView, Readers, StorageError, StorageLimits, Writer, open_on};
@@ -35,9 +35,6 @@ struct Failing {
     due: Option<(LogFault, usize)>,
     failed_syncs: usize,
 }
-
-/// Something to do in the middle of each sync.
-type SyncHook = Arc<dyn Fn() + Send + Sync>;
 
 /// A disk in memory with a commit log before it.
 pub(crate) struct LoggedDisk {
@@ -82,7 +79,7 @@ impl LoggedDisk {
     pub(crate) fn while_syncing(&self, hook: impl Fn() + Send + Sync + 'static) {
         let hook: SyncHook = Arc::new(hook);
         *self.while_syncing.lock().unwrap() = Some(Arc::clone(&hook));
-        self.disk().while_syncing(move || hook());
+        self.engines.while_syncing(hook);
     }
 
     /// What is left after a power cut: the log, everything durable behind it, and some of what was not.
@@ -101,8 +98,7 @@ impl LoggedDisk {
     /// A store on it, read by whoever asks.
     pub(crate) fn open(&self, limits: StorageLimits) -> Result<(Writer, ReadView), StorageError> {
         let dir = self.dir.path();
-        let behind = Arc::new(self.disk().clone());
-        let log = LoggedDatabase::open(dir, behind, limits.log_bytes_max, Readers::Inline)?;
+        let log = LoggedDatabase::open(dir, self.engines.open(), &limits, Readers::Inline)?;
         let db = FailingLog {
             log,
             failing: Arc::clone(&self.failing),

@@ -2,7 +2,7 @@
 //!
 //! A choice is durable at once here; what a crash makes of one is the crash tests'.
 
-use super::MemoryDisk;
+use super::{MemoryDisk, SyncHook, WhileSyncing};
 use crate::storage::StorageError;
 use crate::storage::database::Database;
 use crate::storage::engines::Engines;
@@ -16,6 +16,7 @@ struct Disks {
     /// The next engine that is made fails after this many writing calls.
     fail_made_after: Option<usize>,
     fails_to_choose: bool,
+    while_syncing: WhileSyncing,
 }
 
 /// The disks of one store.
@@ -31,6 +32,7 @@ impl MemoryEngines {
             choices: 0,
             fail_made_after: None,
             fails_to_choose: false,
+            while_syncing: WhileSyncing::default(),
         })))
     }
 
@@ -47,6 +49,13 @@ impl MemoryEngines {
     /// The disk that is being made.
     pub(crate) fn made(&self) -> Option<MemoryDisk> {
         self.0.lock().unwrap().made.clone()
+    }
+
+    /// Does this during every sync of the disk in use, and of those that are made.
+    pub(crate) fn while_syncing(&self, hook: SyncHook) {
+        let mut disks = self.0.lock().unwrap();
+        disks.while_syncing.0 = Some(Arc::clone(&hook));
+        disks.chosen.while_syncing(move || hook());
     }
 
     /// How often a disk has taken another one's place.
@@ -71,6 +80,9 @@ impl Engines for MemoryEngines {
         let mut disks = self.0.lock().unwrap();
         if let Some(calls) = disks.fail_made_after.take() {
             made.fail_after(calls);
+        }
+        if let Some(hook) = disks.while_syncing.0.clone() {
+            made.while_syncing(move || hook());
         }
         disks.made = Some(made.clone());
         Ok(Arc::new(made))

@@ -44,14 +44,21 @@ fn drive(db: &LoggedDatabase, ended: &Ended) {
 fn filled(dir: &Path, engines: &MemoryEngines) -> LoggedDatabase {
     let db = open_on(dir, engines);
     for number in 0..60 {
-        write(&db, vec![put(&format!("k{number:03}"), &"v".repeat(100 + number))]);
+        write(
+            &db,
+            vec![put(&format!("k{number:03}"), &"v".repeat(100 + number))],
+        );
     }
     db
 }
 
 #[test]
 fn another_engine_takes_its_place_and_has_the_same() {
-    let (dir, engines, ended) = (tempfile::tempdir().unwrap(), MemoryEngines::on(MemoryDisk::default()), Ended::default());
+    let (dir, engines, ended) = (
+        tempfile::tempdir().unwrap(),
+        MemoryEngines::on(MemoryDisk::default()),
+        Ended::default(),
+    );
     let db = filled(dir.path(), &engines);
     let (before, old) = (seen(&db), engines.chosen());
     db.defragment(order(&ended));
@@ -63,19 +70,32 @@ fn another_engine_takes_its_place_and_has_the_same() {
     write(&db, vec![put("later", "1"), remove("k000")]);
     db.close();
     assert!(engines.chosen().records().contains_key(&b"later"[..]));
-    assert!(!old.records().contains_key(&b"later"[..]), "nobody writes to it any more");
+    assert!(
+        !old.records().contains_key(&b"later"[..]),
+        "nobody writes to it any more"
+    );
 }
 
 #[test]
 fn what_is_written_meanwhile_is_in_both() {
-    let (dir, engines, ended) = (tempfile::tempdir().unwrap(), MemoryEngines::on(MemoryDisk::default()), Ended::default());
+    let (dir, engines, ended) = (
+        tempfile::tempdir().unwrap(),
+        MemoryEngines::on(MemoryDisk::default()),
+        Ended::default(),
+    );
     let db = filled(dir.path(), &engines);
     db.defragment(order(&ended));
     let mut rounds = 0;
     while ended.lock().unwrap().is_empty() {
         // Records before, at and behind where the copy is; each is large enough that generations are settled.
         let key = format!("k{:03}", (rounds * 7) % 61);
-        write(&db, vec![put(&key, &format!("{rounds}{}", "n".repeat(300))), remove("k030")]);
+        write(
+            &db,
+            vec![
+                put(&key, &format!("{rounds}{}", "n".repeat(300))),
+                remove("k030"),
+            ],
+        );
         rounds += 1;
         assert!(rounds < 10_000, "a defragmentation that is driven ends");
     }
@@ -88,7 +108,11 @@ fn what_is_written_meanwhile_is_in_both() {
 
 #[test]
 fn who_asks_while_one_runs_is_answered_with_it() {
-    let (dir, engines, ended) = (tempfile::tempdir().unwrap(), MemoryEngines::on(MemoryDisk::default()), Ended::default());
+    let (dir, engines, ended) = (
+        tempfile::tempdir().unwrap(),
+        MemoryEngines::on(MemoryDisk::default()),
+        Ended::default(),
+    );
     let db = filled(dir.path(), &engines);
     db.defragment(order(&ended));
     db.sync().unwrap();
@@ -101,7 +125,11 @@ fn who_asks_while_one_runs_is_answered_with_it() {
 #[test]
 fn a_copy_that_fails_at_any_write_harms_nobody() {
     for calls in 0.. {
-        let (dir, engines, ended) = (tempfile::tempdir().unwrap(), MemoryEngines::on(MemoryDisk::default()), Ended::default());
+        let (dir, engines, ended) = (
+            tempfile::tempdir().unwrap(),
+            MemoryEngines::on(MemoryDisk::default()),
+            Ended::default(),
+        );
         let db = filled(dir.path(), &engines);
         let before = seen(&db);
         engines.fail_made_after(calls);
@@ -113,22 +141,36 @@ fn a_copy_that_fails_at_any_write_harms_nobody() {
             assert!(calls > 3, "a copy is several writes");
             return;
         }
-        assert!(matches!(ended.lock().unwrap()[..], [Err(StorageError::Disk { .. })]));
+        assert!(matches!(
+            ended.lock().unwrap()[..],
+            [Err(StorageError::Disk { .. })]
+        ));
         assert_eq!((engines.choices(), engines.made().is_none()), (0, true));
         ended.lock().unwrap().clear();
         db.defragment(order(&ended));
         drive(&db, &ended);
-        assert_eq!(*ended.lock().unwrap(), [Ok(())], "the next one is not the worse for it");
+        assert_eq!(
+            *ended.lock().unwrap(),
+            [Ok(())],
+            "the next one is not the worse for it"
+        );
     }
 }
 
 #[test]
 fn a_copy_that_has_lost_something_is_found_out() {
-    let (dir, engines, ended) = (tempfile::tempdir().unwrap(), MemoryEngines::on(MemoryDisk::default()), Ended::default());
+    let (dir, engines, ended) = (
+        tempfile::tempdir().unwrap(),
+        MemoryEngines::on(MemoryDisk::default()),
+        Ended::default(),
+    );
     let db = filled(dir.path(), &engines);
     db.defragment(order(&ended));
     // Once the record is copied, the copy loses it.
-    while engines.made().is_none_or(|made| !made.records().contains_key(&b"k010"[..])) {
+    while engines
+        .made()
+        .is_none_or(|made| !made.records().contains_key(&b"k010"[..]))
+    {
         db.sync().unwrap();
     }
     engines.made().unwrap().overwrite(b"k010", None);
@@ -140,13 +182,20 @@ fn a_copy_that_has_lost_something_is_found_out() {
 
 #[test]
 fn a_copy_that_has_something_more_is_found_out() {
-    let (dir, engines, ended) = (tempfile::tempdir().unwrap(), MemoryEngines::on(MemoryDisk::default()), Ended::default());
+    let (dir, engines, ended) = (
+        tempfile::tempdir().unwrap(),
+        MemoryEngines::on(MemoryDisk::default()),
+        Ended::default(),
+    );
     let db = filled(dir.path(), &engines);
     db.defragment(order(&ended));
     while engines.made().is_none() {
         db.sync().unwrap();
     }
-    engines.made().unwrap().overwrite(b"\xff\xfe", Some(b"?".to_vec()));
+    engines
+        .made()
+        .unwrap()
+        .overwrite(b"\xff\xfe", Some(b"?".to_vec()));
     drive(&db, &ended);
     let said = ended.lock().unwrap()[0].clone().unwrap_err().to_string();
     assert!(said.contains("the copy differs from the data"), "{said}");
@@ -154,7 +203,11 @@ fn a_copy_that_has_something_more_is_found_out() {
 
 #[test]
 fn a_choice_that_fails_ends_the_store() {
-    let (dir, engines, ended) = (tempfile::tempdir().unwrap(), MemoryEngines::on(MemoryDisk::default()), Ended::default());
+    let (dir, engines, ended) = (
+        tempfile::tempdir().unwrap(),
+        MemoryEngines::on(MemoryDisk::default()),
+        Ended::default(),
+    );
     let db = filled(dir.path(), &engines);
     engines.fail_to_choose();
     db.defragment(order(&ended));
@@ -162,18 +215,28 @@ fn a_choice_that_fails_ends_the_store() {
         drop(db.sync());
     }
     assert!(ended.lock().unwrap()[0].is_err());
-    assert!(db.apply(vec![put("later", "1")]).is_err(), "neither engine may get ahead of the other");
+    assert!(
+        db.apply(vec![put("later", "1")]).is_err(),
+        "neither engine may get ahead of the other"
+    );
 }
 
 #[test]
 fn a_disk_without_room_is_left_alone() {
-    let (dir, engines, ended) = (tempfile::tempdir().unwrap(), MemoryEngines::on(MemoryDisk::default()), Ended::default());
+    let (dir, engines, ended) = (
+        tempfile::tempdir().unwrap(),
+        MemoryEngines::on(MemoryDisk::default()),
+        Ended::default(),
+    );
     let db = filled(dir.path(), &engines);
     engines.chosen().set_free_bytes(999);
     db.defragment(order(&ended));
     drive(&db, &ended);
     let said = ended.lock().unwrap()[0].clone().unwrap_err().to_string();
-    assert!(said.contains("999 bytes are free on the disk, and 1000 have to stay so"), "{said}");
+    assert!(
+        said.contains("999 bytes are free on the disk, and 1000 have to stay so"),
+        "{said}"
+    );
     assert_eq!(engines.choices(), 0);
     engines.chosen().set_free_bytes(1000);
     ended.lock().unwrap().clear();
@@ -184,7 +247,11 @@ fn a_disk_without_room_is_left_alone() {
 
 #[test]
 fn closing_gives_up_what_has_not_ended() {
-    let (dir, engines, ended) = (tempfile::tempdir().unwrap(), MemoryEngines::on(MemoryDisk::default()), Ended::default());
+    let (dir, engines, ended) = (
+        tempfile::tempdir().unwrap(),
+        MemoryEngines::on(MemoryDisk::default()),
+        Ended::default(),
+    );
     let db = filled(dir.path(), &engines);
     let before = seen(&db);
     db.defragment(order(&ended));
@@ -200,7 +267,10 @@ fn closing_gives_up_what_has_not_ended() {
 
 #[test]
 fn a_reader_who_is_slow_reads_on_in_the_new_engine() {
-    let (dir, engines) = (tempfile::tempdir().unwrap(), MemoryEngines::on(MemoryDisk::default()));
+    let (dir, engines) = (
+        tempfile::tempdir().unwrap(),
+        MemoryEngines::on(MemoryDisk::default()),
+    );
     let limits = log_limits();
     let db = Arc::new(
         LoggedDatabase::open(dir.path(), engines.open(), &limits, Readers::Threads(1)).unwrap(),
@@ -303,26 +373,48 @@ fn a_power_cut_at_any_sync_leaves_a_store_that_has_everything() {
             let ended = Arc::clone(&ended);
             writer.defragment(Box::new(move |done| ended.lock().unwrap().push(done)));
         }
-        writer.apply(&put_key(&format!("k{}", number % 9), &"v".repeat(90)), false).unwrap();
+        writer
+            .apply(
+                &put_key(&format!("k{}", number % 9), &"v".repeat(90)),
+                false,
+            )
+            .unwrap();
         let commits = writer.commit().unwrap();
         acknowledged.push((cuts.lock().unwrap().len(), plain(&commits[0])));
     }
     assert!(!ended.lock().unwrap().is_empty() && ended.lock().unwrap().iter().all(Result::is_ok));
     let cuts = std::mem::take(&mut *cuts.lock().unwrap());
-    assert!(cuts.len() > 160, "there is a cut at every sync: {}", cuts.len());
+    assert!(
+        cuts.len() > 160,
+        "there is a cut at every sync: {}",
+        cuts.len()
+    );
     for (number, cut) in cuts.into_iter().enumerate() {
         let (_, view) = cut.open(limits.clone()).unwrap();
-        let expected: Vec<_> = acknowledged.iter().filter(|(cuts, _)| *cuts <= number).map(|(_, commit)| commit.clone()).collect();
-        let through = expected.last().map_or(Revision(1), |(revision, _)| *revision);
+        let expected: Vec<_> = acknowledged
+            .iter()
+            .filter(|(cuts, _)| *cuts <= number)
+            .map(|(_, commit)| commit.clone())
+            .collect();
+        let through = expected
+            .last()
+            .map_or(Revision(1), |(revision, _)| *revision);
         let found = history(&view, 2, through.0).unwrap();
-        assert_eq!(found.iter().map(|commit| plain(commit)).collect::<Vec<_>>(), expected, "cut {number}");
+        assert_eq!(
+            found.iter().map(|commit| plain(commit)).collect::<Vec<_>>(),
+            expected,
+            "cut {number}"
+        );
     }
 }
 
 /// Nobody but the trait's face is used above.
 #[test]
 fn what_is_not_chosen_is_removed_as_the_store_is_opened() {
-    let (dir, engines) = (tempfile::tempdir().unwrap(), MemoryEngines::on(MemoryDisk::default()));
+    let (dir, engines) = (
+        tempfile::tempdir().unwrap(),
+        MemoryEngines::on(MemoryDisk::default()),
+    );
     engines.make().map(drop).unwrap();
     assert!(engines.made().is_some());
     open_on(dir.path(), &engines).close();

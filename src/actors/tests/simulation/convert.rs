@@ -188,9 +188,10 @@ fn failed(error: EngineError) -> Outcome {
         EngineError::Refused(Refusal::Compacted { .. }) => Outcome::Compacted,
         EngineError::Refused(Refusal::FutureRevision { .. }) => Outcome::Future,
         EngineError::Refused(_) => Outcome::Refused { why },
-        EngineError::TooManyRequests | EngineError::Stopped | EngineError::Failed(_) => {
-            Outcome::Unknown { why }
-        }
+        EngineError::TooManyRequests
+        | EngineError::Stopped
+        | EngineError::Failed(_)
+        | EngineError::NotDefragmented(_) => Outcome::Unknown { why },
     }
 }
 
