@@ -14,6 +14,7 @@ mod compaction;
 mod defragment;
 mod disk;
 mod dump;
+mod engines;
 mod known_bugs;
 mod late;
 mod leases;
