@@ -54,7 +54,7 @@ pub(crate) struct Core {
     /// Decoded history.
     pub history: HistoryCache,
     /// Its defragmentations.
-    pub upkeep: Upkeep,
+    pub upkeep: Arc<Upkeep>,
     index: RwLock<Index>,
     /// Published while the index is locked for writing, so that a reader's revision fits the index it sees.
     revision: AtomicI64,
@@ -98,7 +98,7 @@ impl Core {
             alarms: RwLock::default(),
             disk_full: AtomicBool::new(false),
             holds: AtomicUsize::new(0),
-            upkeep: Upkeep::default(),
+            upkeep: Arc::default(),
             db,
             limits,
             identity,

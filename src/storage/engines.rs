@@ -207,13 +207,15 @@ fn others(dir: &Path, number: u64) -> io::Result<Vec<PathBuf>> {
 
 /// Removes a file, or a directory with all that is in it.
 fn remove(path: &Path) -> io::Result<()> {
-    let removed = if path.is_dir() {
-        fs::remove_dir_all(path)
-    } else {
-        fs::remove_file(path)
-    };
-    match removed {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => {
+            for entry in fs::read_dir(path)? {
+                remove(&entry?.path())?;
+            }
+            fs::remove_dir(path)
+        }
+        Ok(_) => fs::remove_file(path),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        removed => removed,
+        Err(error) => Err(error),
     }
 }

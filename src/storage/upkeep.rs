@@ -31,15 +31,16 @@ impl Upkeep {
 }
 
 /// Has the store give back what it does not use of the disk.
-pub(super) fn defragment(core: &Arc<Core>, done: Defragmented) {
+pub(super) fn defragment(core: &Core, done: Defragmented) {
     core.upkeep.running.fetch_add(1, Ordering::SeqCst);
-    let ended = Arc::clone(core);
+    // Not the store itself: the last who lets go of that waits for the thread that calls this.
+    let upkeep = Arc::clone(&core.upkeep);
     core.db.defragment(Defragment {
         // As much again as puts need: they are not to be refused because of this.
         free_bytes_min: core.limits.free_space_reserve_bytes.saturating_mul(2),
         done: Box::new(move |defragmented| {
-            ended.upkeep.has_ended.store(true, Ordering::SeqCst);
-            ended.upkeep.running.fetch_sub(1, Ordering::SeqCst);
+            upkeep.has_ended.store(true, Ordering::SeqCst);
+            upkeep.running.fetch_sub(1, Ordering::SeqCst);
             done(defragmented);
         }),
     });

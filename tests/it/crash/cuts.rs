@@ -44,9 +44,9 @@ fn run_child(test: &str, root: PathBuf, trace: &Path, seed: u64) -> Run {
     }
 }
 
-/// Where to cut, ascending: a third right before a sync of writes that lie apart from each other, because then their order
-/// counts; the others right before syncs of the engine's files or changes of names, of the commit log, of anything, and
-/// anywhere.
+/// Where to cut, ascending: two of seven right before a sync of writes that lie apart from each other, because then their
+/// order counts; the others right before syncs of the engine's files or changes of names, of the commit log, of anything,
+/// where one engine takes another one's place, and anywhere.
 fn places(trace: &Trace, cuts: usize, dice: &mut Dice) -> Vec<usize> {
     let those = |wanted: &dyn Fn(&Step) -> bool| -> Vec<usize> {
         let steps = trace.steps.iter().zip(0..);
@@ -65,7 +65,25 @@ fn places(trace: &Trace, cuts: usize, dice: &mut Dice) -> Vec<usize> {
     if apart.is_empty() {
         apart.clone_from(&rare);
     }
-    let kinds: [&Vec<usize>; 6] = [&apart, &rare, &of_the_log, &syncs, &apart, &anywhere];
+    // Right before and behind a change of the engine in use, and while the one before goes.
+    let mut chosen = those(&|step| match step {
+        Step::Rename { to, .. } => to.ends_with("/engine"),
+        Step::Unlink { path } => path.ends_with("/db"),
+        _ => false,
+    });
+    chosen.extend(chosen.clone().into_iter().map(|at| at + 1));
+    if chosen.is_empty() {
+        chosen.clone_from(&rare);
+    }
+    let kinds: [&Vec<usize>; 7] = [
+        &apart,
+        &rare,
+        &of_the_log,
+        &chosen,
+        &syncs,
+        &apart,
+        &anywhere,
+    ];
     let mut places: Vec<usize> = (0..cuts)
         .map(|cut| {
             let from = kinds[cut % kinds.len()];
@@ -147,6 +165,13 @@ fn be_the_child(home: &Path, bytes: u64) {
     load::run(load, &home.join("data"), &trace);
 }
 
+/// How often another engine took the place of the one in use.
+fn defragmentations(trace: &Trace) -> usize {
+    let is_choice =
+        |step: &&Step| matches!(step, Step::Rename { to, .. } if to.ends_with("/engine"));
+    trace.steps.iter().filter(is_choice).count()
+}
+
 fn run_in(home: &Path, test: &str, seed: u64) -> Run {
     let root = home.join("root");
     fs::create_dir(&root).expect("a directory");
@@ -169,8 +194,10 @@ fn a_power_cut_takes_nothing_that_was_acknowledged() {
         let disk = Disk::new(&here.trace, &here.root, &here.before);
         let found = cut(disk, &here, &Known::default(), cuts, seed);
         let steps = here.trace.steps.len();
+        let defragmented = defragmentations(&here.trace);
+        assert!(defragmented > 0, "the child defragments");
         eprintln!(
-            "seed {seed}: {cuts} cuts in {steps} steps, {} faults",
+            "seed {seed}: {cuts} cuts in {steps} steps, {defragmented} defragmentations, {} faults",
             found.len()
         );
         faults.extend(found);
@@ -287,7 +314,11 @@ fn what_the_engine_calls_stable_is_durable() {
     let mut data_file = None;
     for step in &run.trace.steps {
         match step {
-            Step::Create { path, file } if path.ends_with("/db") => data_file = Some(*file),
+            Step::Create { path, file } if path.ends_with("/db") => {
+                // An engine that is to take the other one's place has a log of its own.
+                data_file = Some(*file);
+                (begins, pending) = (BTreeMap::new(), Vec::new());
+            }
             Step::Sync { file, .. } if data_file == Some(*file) => pending.clear(),
             Step::Write {
                 file, offset, data, ..

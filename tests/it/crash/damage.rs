@@ -24,7 +24,14 @@ use vigil::storage::{Readers, StorageError, StorageLimits, open};
 /// Damages in a run of all tests.
 const DAMAGES: usize = 40;
 /// How the names of a store's files begin.
-const FILES: [&str; 5] = ["db", "conf", "snap.", "commit.0.log", "commit.1.log"];
+const FILES: [&str; 6] = [
+    "db",
+    "conf",
+    "snap.",
+    "engine",
+    "commit.0.log",
+    "commit.1.log",
+];
 const NOTES: &str = "VIGIL_CRASH_NOTES";
 const SEED: &str = "VIGIL_CRASH_SEED";
 const BYTES: &str = "VIGIL_CRASH_BYTES";
@@ -119,19 +126,32 @@ fn damage(dir: &Path, dice: &mut Dice) -> Damage {
     Damage { text, place }
 }
 
+/// All files that hold anything, those of the engine in use too.
+fn files_of(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).expect("a directory");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    paths
+        .flat_map(|path| {
+            if path.is_dir() {
+                files_of(&path)
+            } else {
+                vec![path]
+            }
+        })
+        .filter(|path| path.metadata().is_ok_and(|file| file.len() > 0))
+        .collect()
+}
+
 /// Answers which file, what was done to it, and from where on zeros were written over a part of it.
 fn damage_one(dir: &Path, dice: &mut Dice) -> (String, String, Option<u64>) {
-    let mut files: Vec<PathBuf> = fs::read_dir(dir)
-        .expect("a directory")
-        .map(|entry| entry.expect("an entry").path())
-        .filter(|path| path.is_file())
-        .collect();
+    let mut files = files_of(dir);
     files.sort();
     // The data twice as often as the others.
-    files.push(dir.join("db"));
+    let data = files.iter().find(|path| path.ends_with("db"));
+    files.push(data.expect("data").clone());
     let path = &files[dice.below(files.len() as u64) as usize];
-    let name = path.file_name().expect("a name").to_string_lossy();
-    let name = name.into_owned();
+    let name = path.strip_prefix(dir).expect("a path below");
+    let name = name.display().to_string();
     let file = OpenOptions::new().read(true).write(true).open(path);
     let file = file.expect("a file");
     let content = fs::read(path).expect("a file");

@@ -8,8 +8,11 @@ use super::trace::{Note, Notes};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use vigil::model::{DeleteRange, KeyRange, Op, Put, Revision, Txn, Write};
-use vigil::storage::{CompactionStep, ReadView, Readers, Snapshot, StorageLimits, Writer, open};
+use vigil::storage::{
+    CompactionStep, ReadView, Readers, Snapshot, StorageError, StorageLimits, Writer, open,
+};
 
 const KEYS: u64 = 300;
 
@@ -44,6 +47,9 @@ pub(super) fn limits(seed: u64) -> StorageLimits {
         value_cache_bytes_max: 1 << 20,
         checkpoint_revisions: 400,
         compaction_keys_per_step: 64,
+        defragment_slice_bytes_max: [4 << 10, 1 << 20][dice.below(2) as usize],
+        // The disks of these tests are small.
+        free_space_reserve_bytes: 16 << 20,
         ..StorageLimits::default()
     }
 }
@@ -60,6 +66,10 @@ struct Child {
     bytes: u64,
     /// For snapshots alone, so that the rest of a seed is what it was without them.
     snapshot_dice: Dice,
+    /// The same for defragmentations.
+    defragment_dice: Dice,
+    /// Why defragmentations failed.
+    not_defragmented: Arc<Mutex<Vec<StorageError>>>,
 }
 
 /// Runs the load on `dir`, and goes on with what lies there.
@@ -72,6 +82,8 @@ pub(super) fn run(load: Load, dir: &Path, trace: &Path) {
         compacted: 0,
         bytes: 0,
         snapshot_dice: Dice(!load.seed),
+        defragment_dice: Dice(load.seed.rotate_left(7)),
+        not_defragmented: Arc::default(),
     };
     while child.bytes < load.bytes {
         let limits = limits(load.seed);
@@ -109,6 +121,7 @@ impl Child {
             }
             self.compact_some(&mut writer);
             self.read_some(&view, &mut snapshot);
+            self.defragment_some(&mut writer);
         }
         drop((snapshot, view));
         // The last closing is in good order, and half of the others; the rest leave everything to the next opening.
@@ -152,6 +165,19 @@ impl Child {
         if is_over || dice.percent(70) && snapshot.next_part().expect("a part").is_none() {
             *open = None;
         }
+    }
+
+    /// Several in each opening; some of them are cut short by its end.
+    fn defragment_some(&mut self, writer: &mut Writer) {
+        if self.defragment_dice.percent(4) {
+            let failed = Arc::clone(&self.not_defragmented);
+            writer.defragment(Box::new(move |ended| match ended {
+                Ok(()) | Err(StorageError::Closed) => {}
+                Err(error) => failed.lock().expect("nobody panics").push(error),
+            }));
+        }
+        let failed = self.not_defragmented.lock().expect("nobody panics");
+        assert!(failed.is_empty(), "{failed:?}");
     }
 
     fn apply_one(&mut self, writer: &mut Writer) {

@@ -308,7 +308,6 @@ int renameat2(int from_at, const char *from, int to_at, const char *to, unsigned
 }
 int unlinkat(int at, const char *path, int flags) { REAL(unlinkat); UNSEEN_NAME(at, path); return real(at, path, flags); }
 int mkdirat(int at, const char *path, mode_t mode) { REAL(mkdirat); UNSEEN_NAME(at, path); return real(at, path, mode); }
-int rmdir(const char *path) { REAL(rmdir); UNSEEN_NAME(-1, path); return real(path); }
 int remove(const char *path) { REAL(remove); UNSEEN_NAME(-1, path); return real(path); }
 int link(const char *from, const char *to) { REAL(link); UNSEEN_NAME(-1, to); return real(from, to); }
 int linkat(int from_at, const char *from, int to_at, const char *to, int flags) {
@@ -323,6 +322,16 @@ int truncate64(const char *path, off64_t bytes) { REAL(truncate64); UNSEEN_NAME(
 
 int unlink(const char *path) {
     REAL(unlink);
+    if (!inside(path)) return real(path);
+    pthread_mutex_lock(&lock);
+    int done = real(path);
+    if (!done) record(UNLINK, path, 0, 0, NULL, 0);
+    pthread_mutex_unlock(&lock);
+    return done;
+}
+
+int rmdir(const char *path) {
+    REAL(rmdir);
     if (!inside(path)) return real(path);
     pthread_mutex_lock(&lock);
     int done = real(path);
