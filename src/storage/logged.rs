@@ -18,6 +18,7 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{
     Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
 };
@@ -53,6 +54,8 @@ struct Inner {
     layers: RwLock<Layers>,
     progress: Mutex<Progress>,
     settled: Condvar,
+    /// What the log's files take, in bytes.
+    log_bytes: AtomicU64,
     /// The defragmentations that were asked for and have not begun.
     orders: Mutex<Vec<Defragment>>,
 }
@@ -94,6 +97,7 @@ impl LoggedDatabase {
             layers: RwLock::default(),
             progress: Mutex::default(),
             settled: Condvar::new(),
+            log_bytes: AtomicU64::new(log.size_bytes()),
             orders: Mutex::default(),
         });
         let slice_bytes_max = limits.defragment_slice_bytes_max;
@@ -277,6 +281,9 @@ impl Database for LoggedDatabase {
             self.inner.progress().failed = Some(error.clone());
             return Err(error);
         }
+        self.inner
+            .log_bytes
+            .store(writing.log.size_bytes(), Ordering::Relaxed);
         let durable = writing.staged.drain(..).map(entry);
         self.inner.layers_mut().open.extend(durable);
         if writing.log.bytes() >= self.log_bytes_max && !writing.log.is_empty() {
@@ -339,7 +346,9 @@ impl Database for LoggedDatabase {
     }
 
     fn size_bytes(&self) -> Result<u64, StorageError> {
-        Ok(self.inner.engine().size_bytes()? + self.writing().log.size_bytes())
+        // Without the writer's lock: whoever asks would wait for its sync.
+        let log_bytes = self.inner.log_bytes.load(Ordering::Relaxed);
+        Ok(self.inner.engine().size_bytes()? + log_bytes)
     }
 
     fn free_bytes(&self) -> Result<u64, StorageError> {
@@ -351,6 +360,14 @@ impl Database for LoggedDatabase {
     }
 
     fn defragment(&self, order: Defragment) {
+        // What the log alone knows to be gone would be copied with the rest.
+        let mut writing = self.writing();
+        if !writing.log.is_empty()
+            && let Err(error) = self.switch(&mut writing.log)
+        {
+            return (order.done)(Err(error));
+        }
+        drop(writing);
         self.inner.orders().push(order);
         let woken = self.settler().as_mut().map_or(Err(CLOSED), Settler::wake);
         if let Err(reason) = woken {

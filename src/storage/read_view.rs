@@ -81,8 +81,10 @@ impl ReadView {
         self.core.identity
     }
 
-    /// How large the store is; cheap, and as of one of the last commits.
+    /// How large the store is now.
     pub fn sizes(&self) -> Sizes {
+        // A defragmentation changes them without a commit.
+        self.core.measure();
         self.core.sizes()
     }
 

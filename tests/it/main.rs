@@ -15,6 +15,7 @@ mod bugs;
 mod clients;
 mod conformance;
 mod crash;
+mod defragment;
 mod durability;
 mod etcdctl;
 mod http;

@@ -109,6 +109,11 @@ fn put_store(text: &mut Exposition, store: StoreStatus) {
         store.live_bytes,
     );
     text.gauge(
+        "etcd_disk_defrag_inflight",
+        "Whether the data is being defragmented.",
+        u8::from(store.is_defragmenting),
+    );
+    text.gauge(
         "etcd_debugging_mvcc_current_revision",
         "The last durable revision.",
         store.revision.0,
