@@ -37,6 +37,8 @@ pub struct StorageLimits {
     pub free_space_check_bytes: u64,
     /// After how many times what is live the data on the disk is defragmented unasked; 0 is never.
     pub auto_defragment_multiple: u64,
+    /// Data that takes no more of the disk than this, in bytes, is not defragmented unasked.
+    pub auto_defragment_bytes_min: u64,
     /// How much of the data a defragmentation copies at a time, in bytes: a generation of the log waits for no more.
     pub defragment_slice_bytes_max: usize,
     /// How much the store may hold that is not compacted away, in bytes: beyond it the alarm is raised. `u64::MAX` is no
@@ -73,6 +75,7 @@ impl Default for StorageLimits {
             free_space_reserve_bytes: 128 << 20,
             free_space_check_bytes: 16 << 20,
             auto_defragment_multiple: 4,
+            auto_defragment_bytes_min: 64 << 20,
             defragment_slice_bytes_max: MIB,
             quota_bytes: 2 << 30,
             reader_queue_max: 1024,

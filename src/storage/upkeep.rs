@@ -2,14 +2,11 @@
 //!
 //! The work itself is done elsewhere, beside all writes; nothing here waits for it.
 
-use super::StorageError;
-use super::core::Core;
+use super::core::{Core, Sizes};
 use super::database::Defragment;
+use super::{StorageError, StorageLimits};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
-/// Below this many bytes nobody minds what the data takes.
-const DISK_BYTES_MIN: u64 = 64 << 20;
 
 /// Called when a defragmentation has ended.
 pub type Defragmented = Box<dyn FnOnce(Result<(), StorageError>) + Send>;
@@ -67,25 +64,22 @@ impl DefragmentRule {
             self.after_last_bytes = core.sizes().disk_bytes;
             return Ok(false);
         }
-        let live_bytes = sizes.live_bytes;
-        if !self.is_too_large(
-            sizes.disk_bytes,
-            live_bytes,
-            core.limits.auto_defragment_multiple,
-        ) {
+        if !self.is_too_large(sizes, &core.limits) {
             return Ok(false);
         }
         let reserve = core.limits.free_space_reserve_bytes;
-        let needed = reserve.saturating_add(live_bytes).saturating_mul(2);
+        let needed = reserve.saturating_add(sizes.live_bytes).saturating_mul(2);
         Ok(core.db.free_bytes()? >= needed)
     }
 
-    fn is_too_large(&self, disk_bytes: u64, live_bytes: u64, multiple: u64) -> bool {
-        let enough = live_bytes
+    fn is_too_large(&self, sizes: Sizes, limits: &StorageLimits) -> bool {
+        let multiple = limits.auto_defragment_multiple;
+        let enough = sizes
+            .live_bytes
             .saturating_mul(multiple)
             .max(self.after_last_bytes.saturating_mul(2))
-            .max(DISK_BYTES_MIN);
-        multiple > 0 && disk_bytes > enough
+            .max(limits.auto_defragment_bytes_min);
+        multiple > 0 && sizes.disk_bytes > enough
     }
 }
 
@@ -95,14 +89,26 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
+    fn is_too_large(rule: &DefragmentRule, disk: u64, live: u64, multiple: u64) -> bool {
+        let sizes = Sizes {
+            disk_bytes: disk * MIB,
+            live_bytes: live * MIB,
+        };
+        let limits = StorageLimits {
+            auto_defragment_multiple: multiple,
+            ..StorageLimits::default()
+        };
+        rule.is_too_large(sizes, &limits)
+    }
+
     #[test]
     fn what_is_several_times_what_is_live_is_too_large() {
         let rule = DefragmentRule::default();
-        assert!(rule.is_too_large(401 * MIB, 100 * MIB, 4));
-        assert!(!rule.is_too_large(400 * MIB, 100 * MIB, 4));
-        assert!(!rule.is_too_large(64 * MIB, 1, 4), "nobody minds so little");
-        assert!(rule.is_too_large(65 * MIB, 1, 4));
-        assert!(!rule.is_too_large(65 * MIB, 1, 0), "never unasked");
+        assert!(is_too_large(&rule, 401, 100, 4));
+        assert!(!is_too_large(&rule, 400, 100, 4));
+        assert!(!is_too_large(&rule, 64, 0, 4), "nobody minds so little");
+        assert!(is_too_large(&rule, 65, 0, 4));
+        assert!(!is_too_large(&rule, 65, 0, 0), "never unasked");
     }
 
     #[test]
@@ -110,7 +116,7 @@ mod tests {
         let rule = DefragmentRule {
             after_last_bytes: 300 * MIB,
         };
-        assert!(!rule.is_too_large(600 * MIB, 10 * MIB, 4));
-        assert!(rule.is_too_large(601 * MIB, 10 * MIB, 4));
+        assert!(!is_too_large(&rule, 600, 10, 4));
+        assert!(is_too_large(&rule, 601, 10, 4));
     }
 }

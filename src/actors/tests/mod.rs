@@ -13,4 +13,5 @@ mod simulation;
 mod store;
 mod streams;
 mod support;
+mod upkeep;
 mod victims;

@@ -11,6 +11,7 @@ mod reached;
 mod recorder;
 mod requests;
 mod steps;
+mod upkeep;
 #[path = "../../../tests/validator/mod.rs"]
 mod validator;
 mod world;
@@ -59,6 +60,7 @@ impl Simulation {
                 recorder.digest(format!("{states:?}"));
                 self.look_at_bounds(&states);
                 self.look_at_leases();
+                self.upkeep.look();
             }
         }
     }
@@ -88,8 +90,10 @@ impl Simulation {
         for actor in &self.actors {
             actor.go_on();
         }
+        self.upkeep.give_up_snapshot();
         self.read_everything().await;
         self.look_at_leases();
+        self.upkeep.look();
         self.look_for_stragglers().await;
         self.recorder.note(Line::Quiet);
         self.weather = before;

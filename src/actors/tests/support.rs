@@ -11,6 +11,7 @@ use crate::model::{
 };
 use crate::storage::StorageLimits;
 use actix::prelude::*;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -163,6 +164,11 @@ impl TestEngine {
     }
 
     /// Everything has ended, and no watcher was left behind.
+    /// Where the store lies.
+    pub(super) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
     pub(super) async fn finish(self) {
         settle().await;
         // The nets sweep what nobody was told of.

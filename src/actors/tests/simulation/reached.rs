@@ -51,6 +51,14 @@ reached! {
     LeaseKeptAlive,
     /// A lease ended by itself.
     LeaseExpired,
+    /// A defragmentation was carried out.
+    Defragmented,
+    /// The same revision was hashed again.
+    HashedAgain,
+    /// A snapshot was restored and read.
+    Restored,
+    /// An alarm of too much data was taken back.
+    Disarmed,
     /// The engine was stopped and started again.
     Restart,
     /// The power failed.

@@ -7,6 +7,7 @@ use super::engine::Machine;
 use super::leases::HeldLease;
 use super::reached::Reached;
 use super::recorder::Recorder;
+use super::upkeep::Upkeep;
 use super::validator::record::{Create, Line};
 use super::world::{Chance, PROGRESS, Place, Weather};
 use crate::actors::tests::support::{pass, settle};
@@ -42,6 +43,7 @@ pub(super) struct Simulation {
     /// One that a keep-alive did not find though its time was not over.
     pub(super) lease_ended_early: Rc<Cell<Option<LeaseId>>>,
     pub(super) began: Instant,
+    pub(super) upkeep: Upkeep,
 }
 
 impl Simulation {
@@ -66,12 +68,13 @@ impl Simulation {
             leases_granted: 0,
             lease_ended_early: Rc::default(),
             began: Instant::now(),
+            upkeep: Upkeep::default(),
         }
     }
 
     pub(super) async fn step(&mut self) {
         self.fate().await;
-        match self.chance.below(33) {
+        match self.chance.below(35) {
             0..9 => {
                 // Now and then so many at once that they are committed together.
                 for _ in 0..self.chance.of(&[1, 1, 1, 1, 1, 5]) {
@@ -97,6 +100,7 @@ impl Simulation {
             28 => self.answer_reads(usize::MAX),
             29 => self.tick().await,
             30 | 31 => self.lease(),
+            32 | 33 => self.maintain(),
             _ => pass(PROGRESS / 3).await,
         }
         let answers = self.chance.below(3);
@@ -186,6 +190,7 @@ impl Simulation {
         for call in self.calls.drain(..) {
             call.abort();
         }
+        self.upkeep.leave();
         let streams = self.streams.drain(..).flat_map(StreamClient::leave);
         self.resumes.extend(streams);
         let actors = self.actors.drain(..).flat_map(ActorClient::leave);

@@ -179,6 +179,9 @@ pub(super) fn storage(chance: &mut Chance) -> StorageLimits {
         compaction_changes_per_step: chance.of(&[1, 1024]),
         compaction_blocks_per_step: chance.of(&[1, 16]),
         free_space_check_bytes: chance.of(&[1, 200]),
+        quota_bytes: chance.of(&[3000, u64::MAX, u64::MAX, u64::MAX, u64::MAX, u64::MAX]),
+        defragment_slice_bytes_max: chance.of(&[1, 300, 1 << 20]),
+        free_space_reserve_bytes: 1 << 20,
         log_bytes_max: chance.of(&[1 << 11, 1 << 13, 1 << 16]),
         checkpoint_revisions: chance.of(&[0, 20, 500_000]),
         ..StorageLimits::default()
