@@ -7,7 +7,7 @@
 use super::store::StoreFailure;
 use super::stream::{InFlight, Link, StreamId, StreamState};
 use crate::model::{Alarm, LeaseId, Refusal, Revision, Write, WriteAnswer};
-use crate::storage::StorageError;
+use crate::storage::Defragmented;
 use crate::watch::{Batch, Entry, Owed, WatcherId};
 use actix::dev::{MessageResponse, OneshotSender};
 use actix::prelude::*;
@@ -75,11 +75,17 @@ pub(crate) struct SetAlarm {
 
 /// Edge -> Store: give back what the data does not use of the disk. Answered when that has begun; `done` is told how it
 /// ended, unless the store comes to its end before. Bounded by the edge's permits.
-#[derive(Debug, Message)]
+#[derive(Message)]
 #[rtype(result = "Result<(), OrderError>")]
 pub(crate) struct Defragment {
-    pub(crate) done: OneshotSender<Result<(), StorageError>>,
+    pub(crate) done: Defragmented,
     pub(crate) permit: Permit,
+}
+
+impl fmt::Debug for Defragment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Defragment")
+    }
 }
 
 /// Edge -> Store: finish the group in flight, close the store and stop. Sent once.

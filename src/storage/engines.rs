@@ -39,6 +39,9 @@ pub(crate) trait Engines: fmt::Debug + Send + Sync {
     fn release(&self);
 }
 
+/// An engine in use, and where others can be made beside it.
+pub(crate) type Opened = (Arc<dyn Engines>, Arc<dyn Database>);
+
 /// The shipped engines.
 #[derive(Debug)]
 pub(crate) struct SledEngines {
@@ -51,10 +54,7 @@ pub(crate) struct SledEngines {
 
 impl SledEngines {
     /// Opens the engine in use, or makes the first one.
-    pub(crate) fn open(
-        dir: &Path,
-        limits: &StorageLimits,
-    ) -> Result<(Arc<dyn Engines>, Arc<dyn Database>), StorageError> {
+    pub(crate) fn open(dir: &Path, limits: &StorageLimits) -> Result<Opened, StorageError> {
         create_directory(dir)?;
         // Before anybody looks which engine it is: whoever has the directory may replace it.
         let lock = lock(dir, limits.lock_wait_ms_max)?;
@@ -161,13 +161,11 @@ fn named(dir: &Path) -> Result<u64, StorageError> {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let made = others(dir, 0).map_err(|error| directory(dir, &error))?;
             let is_lost = |made: &PathBuf| engine_files::has_data(made);
-            return match made.iter().any(is_lost) && !engine_files::has_data(dir) {
-                true => Err(damaged(
-                    &path,
-                    "it is missing, and there is an engine that it may have named",
-                )),
-                false => Ok(0),
-            };
+            if made.iter().any(is_lost) && !engine_files::has_data(dir) {
+                let reason = "it is missing, and there is an engine that it may have named";
+                return Err(damaged(&path, reason));
+            }
+            return Ok(0);
         }
         Err(error) if error.kind() == ErrorKind::InvalidData => String::new(),
         Err(error) => return Err(directory(&path, &error)),

@@ -11,7 +11,7 @@ use self::settling::{check_settled, settle};
 use super::codec::{KEY_SETTLED, decode_settled};
 use super::commit_log::CommitLog;
 use super::database::{Change, Database, Defragment, Scan, Stored};
-use super::engines::Engines;
+use super::engines::{Engines, Opened};
 use super::{Readers, StorageError, StorageLimits};
 use crate::fault::{self, Fault};
 use bytes::Bytes;
@@ -83,7 +83,7 @@ impl LoggedDatabase {
     /// Opens the log in a directory, or makes one, and brings the engine up to it.
     pub(crate) fn open(
         dir: &Path,
-        (engines, engine): (Arc<dyn Engines>, Arc<dyn Database>),
+        (engines, engine): Opened,
         limits: &StorageLimits,
         readers: Readers,
     ) -> Result<Self, StorageError> {

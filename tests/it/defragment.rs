@@ -44,8 +44,11 @@ async fn fill_and_compact(peer: &Peer, client: &Client) {
     printed(etcdctl(peer, &["compact", "--physical", &revision]));
 }
 
+/// Beside the other tasks of a test.
 async fn defragment(peer: &Peer) {
-    let said = printed(etcdctl(peer, &["defrag"]));
+    let command = etcdctl(peer, &["defrag"]);
+    let said = tokio::task::spawn_blocking(|| printed(command)).await;
+    let said = said.expect("it ends");
     assert!(
         said.starts_with("Finished defragmenting etcd member["),
         "{said}"
@@ -90,6 +93,7 @@ async fn who_writes_and_watches_meanwhile_notices_nothing(peer: Peer) {
     }
     is_over.store(true, Ordering::SeqCst);
     let last = writing.await.expect("writes go on");
+    assert!(last > from, "something was written meanwhile");
     let mut next = from;
     while next <= last {
         for revision in revisions_in(&stream.next_events().await) {

@@ -60,7 +60,9 @@ impl Engine {
 
     /// Gives back what the data does not use of the disk, beside reads and writes; returns when that is done.
     pub async fn defragment(&self) -> Result<(), EngineError> {
-        let (done, defragmented) = oneshot::channel();
+        let (tx, defragmented) = oneshot::channel();
+        // Whoever asked may have gone.
+        let done = Box::new(move |ended| drop(tx.send(ended)));
         self.order(0, |permit| Defragment { done, permit }).await?;
         let defragmented = defragmented.await.map_err(|_| self.gone())?;
         defragmented.map_err(|error| EngineError::NotDefragmented(error.to_string()))

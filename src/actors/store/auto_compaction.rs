@@ -108,12 +108,12 @@ impl AutoCompactor {
 
 impl Store {
     /// Begins the next interval, if there is anything to do by itself.
-    pub(super) fn schedule_auto_compaction(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn schedule_auto_compaction(&mut self, ctx: &Context<Self>) {
         let Some(interval) = self.auto_compactor.interval() else {
             return;
         };
         self.auto_compactor.begin(self.shared.ring.head());
-        ctx.notify_later(AutoCompactionTick, interval);
+        Self::remind(AutoCompactionTick, interval, ctx);
     }
 }
 

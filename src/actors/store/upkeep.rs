@@ -17,8 +17,24 @@ pub(super) struct DefragmentTick;
 
 impl Store {
     /// Looks again later whether a defragmentation is due.
-    pub(super) fn schedule_defragmentation(ctx: &mut Context<Self>) {
-        ctx.notify_later(DefragmentTick, DEFRAGMENT_INTERVAL);
+    pub(super) fn schedule_defragmentation(ctx: &Context<Self>) {
+        Self::remind(DefragmentTick, DEFRAGMENT_INTERVAL, ctx);
+    }
+
+    /// Sends itself a message after a while, if it is still there: what waits in its own context would keep the store of an
+    /// engine that was dropped alive for ever.
+    pub(super) fn remind<M>(message: M, after: Duration, ctx: &Context<Self>)
+    where
+        M: Message<Result = ()> + Send + 'static,
+        Self: Handler<M>,
+    {
+        let store = ctx.address().downgrade();
+        actix::spawn(async move {
+            actix_rt::time::sleep(after).await;
+            if let Some(store) = store.upgrade() {
+                store.do_send(message);
+            }
+        });
     }
 }
 
@@ -47,11 +63,7 @@ impl Handler<Defragment> for Store {
         let Some(writer) = &mut self.writer else {
             return Err(self.gone());
         };
-        let done = message.done;
-        // Whoever asked may have gone.
-        writer.defragment(Box::new(move |defragmented| {
-            drop(done.send(defragmented));
-        }));
+        writer.defragment(message.done);
         drop(message.permit);
         Ok(())
     }

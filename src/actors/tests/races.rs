@@ -2,7 +2,9 @@
 
 use super::support::*;
 use crate::actors::sync::lose_an_answer_for_test;
-use crate::actors::{Engine, EngineConfig, EngineLimits, OutboxLimits, Placement, WatchCreate};
+use crate::actors::{
+    AutoCompaction, Engine, EngineConfig, EngineLimits, OutboxLimits, Placement, WatchCreate,
+};
 use crate::model::{KeyRange, Revision, WatchId};
 use crate::watch::BatchLimits;
 use std::future::{Future, poll_fn};
@@ -272,7 +274,12 @@ fn p5_a_watch_that_outlives_its_engine_keeps_nothing_of_it() {
 #[test]
 fn an_engine_that_is_dropped_without_a_stop_ends_too() {
     run(|| async {
-        let test = TestEngine::start(EngineLimits::default()).await;
+        // Whatever it would do by itself later.
+        let limits = EngineLimits {
+            auto_compaction: AutoCompaction::Revisions(1),
+            ..EngineLimits::default()
+        };
+        let test = TestEngine::start(limits).await;
         test.put("a", "1").await;
         let shared = Arc::downgrade(&test.worker().shared);
         drop(test);

@@ -200,14 +200,12 @@ impl Work {
             );
             return Err(StorageError::disk("defragment", reason));
         }
-        match &mut self.copying {
-            Some(copying) => copying.step(engine.as_ref()),
-            None => {
-                let target = self.engines.make()?;
-                self.copying = Some(Copying::new(target, self.slice_bytes_max));
-                Ok(false)
-            }
+        if let Some(copying) = &mut self.copying {
+            return copying.step(engine.as_ref());
         }
+        let target = self.engines.make()?;
+        self.copying = Some(Copying::new(target, self.slice_bytes_max));
+        Ok(false)
     }
 
     /// Has the copy take the engine's place.

@@ -5,7 +5,7 @@
 use super::{MemoryDisk, SyncHook, WhileSyncing};
 use crate::storage::StorageError;
 use crate::storage::database::Database;
-use crate::storage::engines::Engines;
+use crate::storage::engines::{Engines, Opened};
 use std::sync::{Arc, Mutex};
 
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl MemoryEngines {
     }
 
     /// What a database is opened with.
-    pub(crate) fn open(&self) -> (Arc<dyn Engines>, Arc<dyn Database>) {
+    pub(crate) fn open(&self) -> Opened {
         (Arc::new(self.clone()), Arc::new(self.chosen()))
     }
 

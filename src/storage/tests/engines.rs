@@ -36,7 +36,7 @@ fn defragment(dir: &Path) {
     let (mut writer, view) = open(dir, limits(), Readers::Threads(1)).unwrap();
     let (done, ended) = mpsc::channel();
     writer.defragment(Box::new(move |defragmented| {
-        done.send(defragmented).unwrap()
+        done.send(defragmented).unwrap();
     }));
     ended.recv().unwrap().unwrap();
     drop(view);
