@@ -4,6 +4,7 @@
 //! It reckons all of that from the notes of a trace, and believes nothing that the store says of itself.
 
 use super::load::value;
+use super::load_leases::lease_of;
 use super::trace::{Note, Step};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +28,16 @@ pub(super) struct Known {
     compaction_asked: i64,
     compactions_asked: BTreeSet<i64>,
     compaction_acknowledged: i64,
+    leases: BTreeMap<i64, Lease>,
+    /// What was asked of leases and is not acknowledged: which, and whether it was granted.
+    leases_asked: Vec<(i64, bool)>,
+}
+
+/// What clients know of a lease.
+#[derive(Clone, Copy, Debug, Default)]
+struct Lease {
+    may_be_there: bool,
+    has_to_be_there: bool,
 }
 
 impl Known {
@@ -49,6 +60,29 @@ impl Known {
                 self.compaction_asked = *revision;
             }
             Note::CompactionAcknowledged { revision } => self.compaction_acknowledged = *revision,
+            Note::Leases { ids } => {
+                let there = Lease {
+                    may_be_there: true,
+                    has_to_be_there: true,
+                };
+                self.leases = ids.iter().map(|id| (*id, there)).collect();
+                self.leases_asked.clear();
+            }
+            Note::LeaseAsked { id, granted } => {
+                let lease = self.leases.entry(*id).or_default();
+                if *granted {
+                    lease.may_be_there = true;
+                } else {
+                    lease.has_to_be_there = false;
+                }
+                self.leases_asked.push((*id, *granted));
+            }
+            Note::LeasesAcknowledged => {
+                for (id, granted) in self.leases_asked.drain(..) {
+                    let lease = self.leases.entry(id).or_default();
+                    (lease.may_be_there, lease.has_to_be_there) = (granted, granted);
+                }
+            }
         }
     }
 
@@ -68,7 +102,13 @@ impl Known {
     pub(super) fn but_for_what_follows(&self, revision: i64) -> Self {
         let group = self.groups.iter().rfind(|(last, _)| *last <= revision);
         let (acknowledged, compaction_acknowledged) = group.copied().unwrap_or_default();
+        // Which of them was of which group is not written down.
+        let any = Lease {
+            may_be_there: true,
+            has_to_be_there: false,
+        };
         Self {
+            leases: self.leases.keys().map(|id| (*id, any)).collect(),
             acknowledged,
             compaction_acknowledged,
             ..self.clone()
@@ -114,7 +154,7 @@ impl Known {
             mod_revision: Revision(modified),
             version,
             value: value(modified, sub, bytes),
-            lease: LeaseId::NONE,
+            lease: lease_of(key),
         };
         live.into_iter().map(kv).collect()
     }
@@ -226,6 +266,7 @@ fn check_open(view: &ReadView, known: &Known) -> Result<(), Fault> {
     }
     check_history(view, known, compacted.max(1) + 1, revision)?;
     check_state(view, known, revision)?;
+    check_leases(view, known, revision)?;
     if compacted > 0 {
         check_state(view, known, compacted)?;
     }
@@ -247,6 +288,36 @@ fn check_state(view: &ReadView, known: &Known, at: i64) -> Result<(), Fault> {
     wrong(format!(
         "keys at {at}: missing {missing:?}, not asked for {extra:?}"
     ))
+}
+
+/// Leases are there that have to be, no other, and no key without its lease.
+fn check_leases(view: &ReadView, known: &Known, revision: i64) -> Result<(), Fault> {
+    let found: BTreeSet<i64> = view.leases().into_iter().map(|(id, _)| id.0).collect();
+    for (id, lease) in &known.leases {
+        let is_there = found.contains(id);
+        if lease.has_to_be_there && !is_there || is_there && !lease.may_be_there {
+            return wrong(format!("lease {id} is there: {is_there}, and {lease:?}"));
+        }
+    }
+    if let Some(unknown) = found.iter().find(|id| !known.leases.contains_key(id)) {
+        return wrong(format!("nobody asked for lease {unknown}"));
+    }
+    let mut keys: BTreeMap<LeaseId, Vec<Bytes>> = BTreeMap::new();
+    for kv in known.state(revision) {
+        if kv.lease != LeaseId::NONE {
+            keys.entry(kv.lease).or_default().push(kv.key);
+        }
+    }
+    for (lease, keys) in keys {
+        let mut attached = view.keys_of_lease(lease);
+        attached.sort();
+        if !found.contains(&lease.0) || attached != keys {
+            return wrong(format!(
+                "{keys:?} should have {lease:?}, which has {attached:?}"
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn check_history(view: &ReadView, known: &Known, from: i64, through: i64) -> Result<(), Fault> {

@@ -54,12 +54,16 @@ pub(super) fn limits(seed: u64) -> StorageLimits {
     }
 }
 
-type Events = Vec<(String, Option<usize>)>;
+pub(super) type Events = Vec<(String, Option<usize>)>;
 
-struct Child {
-    notes: Notes,
+pub(super) struct Child {
+    pub(super) notes: Notes,
     dice: Dice,
-    live: BTreeSet<String>,
+    pub(super) live: BTreeSet<String>,
+    pub(super) leases: BTreeSet<i64>,
+    /// Something was asked of a lease, and is not acknowledged.
+    pub(super) leases_asked: bool,
+    pub(super) lease_dice: Dice,
     /// The last revision that was asked for.
     revision: i64,
     compacted: i64,
@@ -78,6 +82,9 @@ pub(super) fn run(load: Load, dir: &Path, trace: &Path) {
         notes: Notes::open(trace),
         dice: Dice(load.seed),
         live: BTreeSet::new(),
+        leases: BTreeSet::new(),
+        leases_asked: false,
+        lease_dice: Dice(load.seed.rotate_left(21)),
         revision: 0,
         compacted: 0,
         bytes: 0,
@@ -103,6 +110,9 @@ impl Child {
             .into_iter()
             .map(|kv| String::from_utf8(kv.key.to_vec()).expect("a key of ours"))
             .collect();
+        self.leases = view.leases().into_iter().map(|(id, _)| id.0).collect();
+        let ids = self.leases.iter().copied().collect();
+        self.notes.add(&Note::Leases { ids });
     }
 
     fn write_groups(&mut self, (mut writer, view): (Writer, ReadView), groups: u64, bytes: u64) {
@@ -114,7 +124,9 @@ impl Child {
             for _ in 0..=self.dice.below(6) {
                 self.apply_one(&mut writer);
             }
+            self.lease_some(&mut writer);
             let commits = writer.commit().expect("a commit");
+            self.acknowledge_leases();
             if let Some(last) = commits.last() {
                 assert_eq!(last.revision.0, self.revision, "as it was reckoned");
                 self.acknowledge();
@@ -183,19 +195,25 @@ impl Child {
     fn apply_one(&mut self, writer: &mut Writer) {
         let (write, events) = self.some_write();
         if !events.is_empty() {
-            self.revision += 1;
-            let revision = self.revision;
-            for (key, value) in &events {
-                self.bytes += (key.len() + value.unwrap_or_default()) as u64;
-                match value {
-                    Some(_) => self.live.insert(key.clone()),
-                    None => self.live.remove(key),
-                };
-            }
-            self.notes.add(&Note::Asked { revision, events });
+            self.write_down(events);
         }
         let answer = writer.apply(&write, false).expect("an answer");
         assert_eq!(answer.revision.0, self.revision, "as it was reckoned");
+    }
+
+    /// Notes what the next revision will hold, and answers which that is.
+    pub(super) fn write_down(&mut self, events: Events) -> i64 {
+        self.revision += 1;
+        let revision = self.revision;
+        for (key, value) in &events {
+            self.bytes += (key.len() + value.unwrap_or_default()) as u64;
+            match value {
+                Some(_) => self.live.insert(key.clone()),
+                None => self.live.remove(key),
+            };
+        }
+        self.notes.add(&Note::Asked { revision, events });
+        revision
     }
 
     fn some_write(&mut self) -> (Write, Events) {

@@ -20,6 +20,7 @@ mod failing_disk;
 mod kills;
 mod leases;
 mod load;
+mod load_leases;
 mod log_tail;
 mod restores;
 mod server_kills;

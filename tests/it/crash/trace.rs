@@ -56,6 +56,12 @@ pub(super) enum Note {
     CompactionAsked { revision: i64 },
     /// The compaction was acknowledged.
     CompactionAcknowledged { revision: i64 },
+    /// These leases were there when the store was opened, and no other.
+    Leases { ids: Vec<i64> },
+    /// A lease may be there from here on, or may be gone.
+    LeaseAsked { id: i64, granted: bool },
+    /// What was asked of leases was acknowledged.
+    LeasesAcknowledged,
 }
 
 /// A whole trace.
