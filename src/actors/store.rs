@@ -27,6 +27,9 @@ const COMPACTION_PAUSE: Duration = Duration::from_millis(1);
 /// How often a compaction that waits for a read of all of the store looks whether it has ended.
 const COMPACTION_HELD_PAUSE: Duration = Duration::from_millis(100);
 
+/// After how many such looks those are given up who have not read on in between: a minute.
+const HELD_LOOKS_MAX: u32 = 600;
+
 /// Why the store, or another actor, came to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StoreFailure(pub(crate) String);
@@ -44,6 +47,8 @@ pub(crate) struct Store {
     physical: Vec<(Revision, Later<Result<Revision, OrderError>>)>,
     /// A chunk of compaction is scheduled.
     compacting: bool,
+    /// How often a compaction that waits has looked in vain.
+    held_looks: u32,
     /// Which compactions come by themselves.
     auto_compactor: AutoCompactor,
     /// What all actors share: limits, ring, the failure that all are told of.
@@ -85,6 +90,7 @@ impl Store {
             queue,
             physical,
             compacting: false,
+            held_looks: 0,
             auto_compactor: AutoCompactor::new(shared.limits.auto_compaction),
             shared,
             workers,
@@ -360,6 +366,10 @@ impl Handler<CompactionTick> for Store {
                 ctx.notify_later(CompactionTick, COMPACTION_PAUSE);
             }
             Ok(CompactionStep::Held) => {
+                self.held_looks += 1;
+                if self.held_looks.is_multiple_of(HELD_LOOKS_MAX) {
+                    writer.give_up_idle_reads();
+                }
                 self.compacting = true;
                 ctx.notify_later(CompactionTick, COMPACTION_HELD_PAUSE);
             }

@@ -99,7 +99,7 @@ impl Compactor {
             if self.is_idle() {
                 return Ok(CompactionStep::Idle);
             }
-            if core.is_compaction_held() {
+            if core.holds.are_there() {
                 return Ok(CompactionStep::Held);
             }
             // A revision that is scheduled while a pass runs gets a pass of its own, or endless requests would keep

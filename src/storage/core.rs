@@ -7,18 +7,18 @@ use super::codec::Identity;
 use super::database::Database;
 use super::group::Blocks;
 use super::history::HistoryCache;
+use super::holds::Holds;
 use super::key_index::{KeyIndex, Slots};
 use super::lease_table::LeaseTable;
 use super::overlay::LeaseChanges;
 use super::upkeep::Upkeep;
 use super::value_cache::ValueCache;
 use super::{StorageError, StorageLimits};
-use crate::fault::{self, Fault};
 use crate::model::{Alarm, Revision};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// What lies where: one lock for both, so that they always agree.
@@ -63,8 +63,8 @@ pub(crate) struct Core {
     live_bytes: AtomicU64,
     alarms: RwLock<Arc<[Alarm]>>,
     disk_full: AtomicBool,
-    /// How many dumps run; no pass of a compaction begins while there is one.
-    holds: AtomicUsize,
+    /// The reads that a compaction waits for.
+    pub holds: Holds,
 }
 
 /// Says where the store stands, and never shows its keys.
@@ -97,7 +97,7 @@ impl Core {
             disk_bytes: AtomicU64::new(0),
             alarms: RwLock::default(),
             disk_full: AtomicBool::new(false),
-            holds: AtomicUsize::new(0),
+            holds: Holds::default(),
             upkeep: Arc::default(),
             db,
             limits,
@@ -144,21 +144,6 @@ impl Core {
     /// Says whether puts are refused because the disk is nearly full.
     pub(crate) fn publish_disk_full(&self, is_full: bool) {
         self.disk_full.store(is_full, Ordering::Relaxed);
-    }
-
-    /// Keeps passes of a compaction from beginning; answers how many do so now.
-    pub(crate) fn hold_compaction(&self) -> usize {
-        self.holds.fetch_add(1, Ordering::SeqCst) + 1
-    }
-
-    /// Ends one such hold.
-    pub(crate) fn release_compaction(&self) {
-        self.holds.fetch_sub(1, Ordering::SeqCst);
-    }
-
-    /// True while no pass of a compaction may begin.
-    pub(crate) fn is_compaction_held(&self) -> bool {
-        self.holds.load(Ordering::SeqCst) > 0 && !fault::active(Fault::CompactionUnderDump)
     }
 
     /// An error of a read, with the file that was read.

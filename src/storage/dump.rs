@@ -1,12 +1,13 @@
 //! All records that the store needs at one revision, block by block, while writes go on.
 //!
 //! A dump never sees a record that is newer than its revision, nor one that its compact revision has made needless, whether
-//! it is gone from the disk or not. As long as one runs, no pass of a compaction begins: what is compacted meanwhile is
+//! it is gone from the disk or not. As long as one goes on, no pass of a compaction begins: what is compacted meanwhile is
 //! refused to readers at once, and leaves the disk afterwards.
 
 use super::codec::{Block, Place, RECORD_OVERHEAD_BYTES};
 use super::core::Core;
 use super::fetch::read_block;
+use super::holds::Hold;
 use super::key_index::{Slot, newest_at, slots_between};
 use super::{ReadError, StorageError};
 use crate::fault::{self, Fault};
@@ -35,29 +36,33 @@ pub struct StoreHash {
 
 /// Keeps passes of a compaction from beginning until it is dropped.
 #[derive(Debug)]
-struct Hold(Arc<Core>);
+struct Holding {
+    core: Arc<Core>,
+    hold: Arc<Hold>,
+}
 
-impl Hold {
+impl Holding {
     fn new(core: &Arc<Core>) -> Result<Self, ReadError> {
-        let dumps = core.hold_compaction();
-        let hold = Self(Arc::clone(core));
+        let (hold, dumps) = core.holds.begin();
+        let core = Arc::clone(core);
+        let holding = Self { core, hold };
         if dumps > DUMPS_MAX {
             return Err(ReadError::Busy);
         }
-        Ok(hold)
+        Ok(holding)
     }
 }
 
-impl Drop for Hold {
+impl Drop for Holding {
     fn drop(&mut self) {
-        self.0.release_compaction();
+        self.core.holds.end(&self.hold);
     }
 }
 
 /// A read of everything at one revision.
 #[derive(Debug)]
 pub(crate) struct Dump {
-    hold: Hold,
+    holding: Holding,
     compact_revision: Revision,
     revision: Revision,
     after: Option<Place>,
@@ -66,7 +71,7 @@ pub(crate) struct Dump {
 impl Dump {
     /// Begins one at the published revision, or at an earlier one.
     pub(crate) fn begin(core: &Arc<Core>, at: Option<Revision>) -> Result<Self, ReadError> {
-        let hold = Hold::new(core)?;
+        let holding = Holding::new(core)?;
         // In this order: what is compacted is published already, and no pass begins any more.
         let compact_revision = core.compact_revision();
         let current = core.revision();
@@ -78,7 +83,7 @@ impl Dump {
             return Err(Refusal::FutureRevision { current }.into());
         }
         Ok(Self {
-            hold,
+            holding,
             compact_revision,
             revision,
             after: None,
@@ -97,7 +102,7 @@ impl Dump {
 
     /// The store.
     pub(crate) fn core(&self) -> &Arc<Core> {
-        &self.hold.0
+        &self.holding.core
     }
 
     /// What the records take in their blocks, in bytes, and how many blocks there are at most.
@@ -147,6 +152,16 @@ impl Dump {
 
     /// The records of the next block that has any, with their places.
     pub(crate) fn next(&mut self) -> Result<Option<Vec<(Place, KeyValue)>>, StorageError> {
+        self.holding.hold.step();
+        let next = self.read_next();
+        // Afterwards: what was read in the meantime may lack what is gone.
+        if self.holding.hold.is_lost() {
+            return Err(StorageError::ReadTooSlowly);
+        }
+        next
+    }
+
+    fn read_next(&mut self) -> Result<Option<Vec<(Place, KeyValue)>>, StorageError> {
         loop {
             let next = self.core().index().blocks.iter_after(self.after).next();
             let at = match next {

@@ -79,6 +79,11 @@ pub enum StorageError {
     /// The reader threads have ended: the store is closed.
     #[error("the store is closed")]
     Closed,
+    /// Somebody read all of the store and stopped in the middle, for too long.
+    #[error(
+        "the store was read too slowly: a compaction has waited long enough, and what is left is gone"
+    )]
+    ReadTooSlowly,
     /// A compaction was asked for while applied writes wait for their commit.
     #[error("applied writes wait for their commit")]
     Uncommitted,

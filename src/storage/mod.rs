@@ -20,6 +20,7 @@ mod error;
 mod fetch;
 mod group;
 mod history;
+mod holds;
 mod key_index;
 mod lease_table;
 mod limits;

@@ -193,6 +193,16 @@ impl Writer {
         step.map_err(|error| self.fail(error))
     }
 
+    /// Gives up those who read all of the store and have not read on since this was called last.
+    pub fn give_up_idle_reads(&mut self) {
+        let given_up = self.core.holds.give_up_idle();
+        if given_up > 0 {
+            log::warn!(
+                "{given_up} reads of all of the store were given up: a compaction waits for them"
+            );
+        }
+    }
+
     /// Gives back what the data does not use of the disk, beside reads and writes. `done` is called on another thread, or on
     /// this one before or after this returns.
     pub fn defragment(&mut self, done: Defragmented) {

@@ -1,8 +1,8 @@
 //! Reading all of a store at one revision: what is in it, what it waits for, and the hash of it.
 
 use super::super::dump::Dump;
-use super::super::testing::{Store, delete, put, refusal, tiny, wait};
-use super::super::{CompactionStep, ReadError, StoreHash};
+use super::super::testing::{Store, delete, five, put, refusal, tiny, wait};
+use super::super::{CompactionStep, ReadError, StorageError, StoreHash};
 use crate::model::{KeyRange, Refusal, Revision};
 
 fn hash(store: &Store, at: i64) -> Result<StoreHash, ReadError> {
@@ -35,6 +35,26 @@ fn varied() -> Store {
     store.apply(delete(KeyRange::single("c"))).unwrap();
     store.commit();
     store
+}
+
+#[test]
+fn who_does_not_read_on_is_given_up_and_who_does_is_waited_for() {
+    let mut store = five();
+    let (mut idle, mut reader) = (
+        store.view.snapshot().unwrap(),
+        store.view.snapshot().unwrap(),
+    );
+    store.writer.compact(Revision(5)).unwrap();
+    store.writer.give_up_idle_reads();
+    reader.next_part().unwrap();
+    store.writer.give_up_idle_reads();
+    let said = idle.next_part().unwrap_err();
+    assert_eq!(said, StorageError::ReadTooSlowly);
+    assert_eq!(store.writer.compaction_step(), Ok(CompactionStep::Held));
+    while reader.next_part().unwrap().is_some() {}
+    drop(reader);
+    store.settle();
+    assert_eq!(idle.next_part().unwrap_err(), said, "it stays so");
 }
 
 #[test]
