@@ -88,6 +88,27 @@ impl Running {
         }
     }
 
+    /// Starts a tool and types into it; its input stays open.
+    pub(crate) fn start_typing(command: Command, text: &str) -> Self {
+        let home = TempDir::new().expect("a temporary directory");
+        let mut process = Process::spawn_with(command, home.path(), Stdio::piped());
+        process.type_in(text);
+        Self {
+            process,
+            _home: home,
+        }
+    }
+
+    /// Types into a tool that was started so.
+    pub(crate) fn type_in(&mut self, text: &str) {
+        self.process.type_in(text);
+    }
+
+    /// Asks it to end, as a person at a terminal would.
+    pub(crate) fn interrupt(&self) {
+        self.process.interrupt();
+    }
+
     /// Waits until it has printed exactly this; more, or something else, is a failure.
     pub(crate) async fn prints(&mut self, expected: &str) {
         eventually("the tool prints what is expected", async || {
