@@ -86,8 +86,7 @@ impl OnBoth {
                 0 => Vec::new(),
                 lines => running.lines(lines).await,
             };
-            let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-            side.told(self.line, &text)
+            side.told(self.line, &(lines.join("\n") + "\n"))
         };
         let etcd = told(&both.etcd, &self.etcd).await;
         let vigil = told(&both.vigil, &self.vigil).await;
