@@ -52,8 +52,8 @@ const OWN_COLUMNS: [(&str, &[usize]); 4] = [
     ("endpoint health -w table", &[2]),
 ];
 
-/// What the client's log lines have of their own: when, from which port, and how much it took how long.
-const OWN_IN_LOGS: [&str; 5] = ["ts", "target", "peer", "size", "took"];
+/// What the client's log lines have of their own: when, where in its sources, from which port, and how much took how long.
+const OWN_IN_LOGS: [&str; 6] = ["ts", "caller", "target", "peer", "size", "took"];
 
 /// A server and what it has named itself and others.
 #[derive(Debug)]

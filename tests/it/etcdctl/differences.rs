@@ -21,7 +21,6 @@ pub(super) fn refused(exit: i32, code: &str, text: &str) -> String {
     };
     let log = serde_json::json!({
         "attempt": 0,
-        "caller": "v3/retry_interceptor.go:66",
         "error": error,
         "level": "warn",
         "logger": "etcd-client",
