@@ -226,8 +226,20 @@ pub(crate) fn only_post() -> Status {
     Status::unimplemented("Method Not Allowed")
 }
 
+/// The call with which clients hand in a name and a password.
+const AUTHENTICATE_PATH: &str = "/etcdserverpb.Auth/Authenticate";
+
+/// The answer to credentials where nobody has to show any. Clients that have some know this text, and go on without.
+pub(crate) fn authentication(grpc_path: &str) -> Option<Status> {
+    let is_asked = grpc_path == AUTHENTICATE_PATH;
+    is_asked.then(|| Status::failed_precondition("etcdserver: authentication is not enabled"))
+}
+
 /// A JSON call of a service that the protocol has and this server does not know.
 pub(crate) fn path_not_served(grpc_path: &str) -> Status {
+    if let Some(status) = authentication(grpc_path) {
+        return status;
+    }
     let call = grpc_path.trim_start_matches('/');
     Status::unimplemented(format!("vigil: {call} is not served"))
 }

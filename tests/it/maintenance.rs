@@ -8,7 +8,7 @@ use crate::support::pb::{AlarmRequest, AlarmType, PutRequest};
 use crate::support::peer::vigil_binary;
 use crate::support::requests::get;
 use crate::support::tool::{Running, Said, etcdctl, printed, run, vigil};
-use crate::support::{Client, Peer, PeerKind, Setup, eventually};
+use crate::support::{Client, Http, Peer, PeerKind, Setup, eventually};
 use std::fs;
 use std::process::Command;
 use tempfile::TempDir;
@@ -292,6 +292,19 @@ async fn a_snapshot_is_restored_and_served_and_watches_resume() {
     watch
         .prints("PUT\na\n2\nPUT\na\n3\nPUT\na\n4\nPUT\na\n5\n")
         .await;
+}
+
+/// etcd goes down at it, and so is not asked.
+#[tokio::test]
+async fn an_alarm_action_that_the_protocol_lacks_is_answered_without_alarms() {
+    let peer = Peer::start(PeerKind::Vigil).await;
+    let http = Http::to(&peer);
+    let answer = http.post("/v3/maintenance/alarm", "{\"action\":9}").await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let answer = answer.json();
+    let fields: Vec<_> = answer.as_object().expect("an object").keys().collect();
+    assert_eq!(fields, ["header"]);
+    assert_eq!(peer.client().put("a", "1").await, 2);
 }
 
 #[tokio::test]

@@ -226,6 +226,9 @@ fn refuse<R>(request: &Request<R>) -> Option<Response<Body>> {
         return Some(status::invalid_client_api_version().into_http());
     }
     let path = request.uri().path();
+    if let Some(status) = status::authentication(path) {
+        return Some(status.into_http());
+    }
     let mut services = SERVICES_NOT_SERVED.iter();
     let service = services.find(|(prefix, _)| path.starts_with(prefix));
     service.map(|(_, name)| status::unimplemented(name).into_http())

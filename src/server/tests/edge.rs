@@ -97,3 +97,16 @@ fn a_service_that_is_not_served_is_named() {
         assert_eq!(header(&response, "grpc-status"), "12");
     });
 }
+
+// A client with a name and a password was refused, where etcd without users tells it that it needs none.
+#[test]
+fn credentials_are_answered_as_by_a_store_that_asks_for_none() {
+    run(async {
+        let fake = Fake::new();
+        let path = "/etcdserverpb.Auth/Authenticate";
+        let response = answer(&fake, call(path, "application/grpc")).await;
+        assert_eq!(header(&response, "grpc-status"), "9");
+        let said = header(&response, "grpc-message").replace("%20", " ");
+        assert_eq!(said, "etcdserver: authentication is not enabled");
+    });
+}

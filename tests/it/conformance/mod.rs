@@ -1,16 +1,20 @@
 //! The same scripted exchanges with a real etcd and with Vigil, over every service, and the same answers but for what each
 //! server has of its own.
 //!
-//! An exchange is a call of the JSON gateway, so that what is compared is all that a client can see: status, fields, numbers
-//! and texts. Where the two differ on purpose the exchange is not here but in `docs/differences.md`.
+//! An exchange is a call of the JSON gateway or a request to a stream, so that what is compared is all that a client can
+//! see: status, fields, numbers and texts. Where the two differ on purpose the exchange is not here but in `docs/differences.md`.
 
 mod calls;
+mod gateway;
 mod keys;
 mod leases;
 mod operations;
+mod watch_script;
+mod watches;
 
 use crate::support::{Http, Peer, PeerKind};
 use calls::Call;
+use futures_util::{FutureExt, StreamExt, stream};
 use serde_json::{Value, json};
 
 /// Fields that each server fills in its own way, whatever is asked: who it is, and how large its files are.
@@ -33,6 +37,9 @@ const OWN: [&str; 17] = [
     "details",
     "peerURLs",
 ];
+
+/// So many pairs of servers are there at a time: each waits for its etcd to elect itself.
+const AT_A_TIME: usize = 6;
 
 /// Takes out what each server has of its own.
 fn normalised(value: Value) -> Value {
@@ -84,38 +91,59 @@ fn without_time_left(mut value: Value) -> Value {
     value
 }
 
+/// What is compared of an answer to a call.
+fn as_compared(call: &Call, text: &str) -> Vec<Value> {
+    let values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
+    let Ok(values) = values.collect::<Result<Vec<Value>, _>>() else {
+        // Where there is no call, there is no JSON.
+        return vec![json!(text)];
+    };
+    let values = values.into_iter().map(normalised);
+    if call.path.ends_with("timetolive") {
+        values.map(without_time_left).collect()
+    } else {
+        values.collect()
+    }
+}
+
+/// Vigil and etcd.
+async fn both() -> [(Http, Peer); 2] {
+    let start = async |kind| {
+        let peer = Peer::start(kind).await;
+        (Http::to(&peer), peer)
+    };
+    tokio::join!(start(PeerKind::Vigil), start(PeerKind::Etcd)).into()
+}
+
+/// Says how many exchanges of a kind were compared.
+fn answered(name: &str, exchanges: usize) -> usize {
+    eprintln!("{name}: {exchanges} exchanges");
+    exchanges
+}
+
 /// Both servers get every call, and answer the same.
 async fn compare(name: &str, calls: Vec<Call>) -> usize {
-    let ours = Peer::start(PeerKind::Vigil).await;
-    let theirs = Peer::start(PeerKind::Etcd).await;
-    let (ours, theirs) = ((Http::to(&ours), ours), (Http::to(&theirs), theirs));
+    let [(ours, _our_peer), (theirs, _their_peer)] = both().await;
     let count = calls.len();
-    for Call { path, body } in calls {
-        let us = ours.0.post(&path, &body).await;
-        let them = theirs.0.post(&path, &body).await;
+    for call in calls {
+        let Call { path, body } = &call;
+        let (us, them) = tokio::join!(ours.post(path, body), theirs.post(path, body));
         assert_eq!(
             us.status, them.status,
             "{name}: {path} {body}: {us:?} {them:?}"
         );
-        let read = |text: &str| -> Vec<Value> {
-            let values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
-            let value = |value: serde_json::Result<Value>| normalised(value.expect("JSON"));
-            let values = values.map(value);
-            if path.ends_with("timetolive") {
-                values.map(without_time_left).collect()
-            } else {
-                values.collect()
-            }
-        };
-        assert_eq!(read(&us.text), read(&them.text), "{name}: {path} {body}");
+        assert_eq!(
+            as_compared(&call, &us.text),
+            as_compared(&call, &them.text),
+            "{name}: {path} {body}"
+        );
     }
-    count
+    answered(name, count)
 }
 
 #[tokio::test]
-async fn three_hundred_exchanges_and_more_are_answered_as_etcd_answers_them() {
-    let mut compared = 0;
-    for (name, calls) in [
+async fn nine_hundred_exchanges_and_more_are_answered_as_etcd_answers_them() {
+    let calls = [
         ("ranges", keys::ranges()),
         ("puts", keys::puts()),
         ("transactions", keys::transactions()),
@@ -125,11 +153,15 @@ async fn three_hundred_exchanges_and_more_are_answered_as_etcd_answers_them() {
         ("locks", leases::locks()),
         ("elections", leases::elections()),
         ("operations", operations::operations()),
-    ] {
-        let calls = compare(name, calls).await;
-        eprintln!("{name}: {calls} exchanges");
-        compared += calls;
-    }
+        ("what cannot be read", gateway::errors()),
+    ];
+    let calls = calls.map(|(name, calls)| compare(name, calls).boxed_local());
+    let scripts = watches::scripts().into_iter();
+    let scripts = scripts.map(|script| watch_script::compare(script).boxed_local());
+    let all = calls.into_iter().chain(scripts);
+    let all = all.chain([gateway::streams().boxed_local()]);
+    let compared = stream::iter(all).buffer_unordered(AT_A_TIME);
+    let compared: usize = compared.collect::<Vec<_>>().await.into_iter().sum();
     eprintln!("{compared} exchanges in all");
-    assert!(compared >= 300, "{compared}");
+    assert!(compared >= 900, "{compared}");
 }

@@ -73,7 +73,8 @@ probes! {
         p24_progress_without_watches_is_not_answered
         p25_progress_waits_for_watches_that_are_behind
         p26_an_event_takes_the_place_of_periodic_progress
-        p27_progress_never_overtakes_events;
+        p27_progress_never_overtakes_events
+        p52_a_watch_that_was_compacted_away_holds_up_no_progress;
     watch_compaction:
         p51_a_watch_across_compactions_is_told_all_or_cancelled;
     watch_fragment:

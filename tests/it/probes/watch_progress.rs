@@ -80,6 +80,35 @@ pub(super) async fn p25_progress_waits_for_watches_that_are_behind(peer: &Peer) 
     validator.complete(history.last()).expect("all of it");
 }
 
+/// In etcd a watch that was compacted away counts as behind until its client cancels it, so nobody on its stream hears of
+/// progress meanwhile. Vigil has forgotten it.
+pub(super) async fn p52_a_watch_that_was_compacted_away_holds_up_no_progress(peer: &Peer) {
+    let (client, mut stream) = (peer.client(), peer.watch());
+    for value in ["1", "2", "3"] {
+        client.put("a", value).await;
+    }
+    client.compact(3).await.expect("a compaction");
+    stream.created(on("b")).await;
+    let compacted = WatchCreateRequest {
+        start_revision: 1,
+        watch_id: 7,
+        ..on("a")
+    };
+    stream.created(compacted).await;
+    assert_eq!(stream.next().await.compact_revision, 3);
+    if peer.kind() == PeerKind::Etcd {
+        stream.progress();
+        assert_eq!(stream.fence().await, vec![]);
+        stream.cancel(7);
+        let answer = stream.next().await;
+        assert!(answer.canceled && answer.watch_id == 7, "{answer:?}");
+    }
+    stream.progress();
+    let answer = stream.next().await;
+    assert!(is_progress(&answer), "{answer:?}");
+    assert_eq!((answer.watch_id, revision_of(&answer)), (-1, 4));
+}
+
 /// Ticks in which the busy watch gets an event each.
 const BUSY_TICKS: usize = 6;
 

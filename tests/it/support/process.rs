@@ -4,6 +4,7 @@
 
 use super::wait::eventually;
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -17,13 +18,15 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts `command` with its standard output and error in files of `home`.
-    pub(crate) fn spawn(mut command: Command, home: &Path) -> Self {
+    pub(crate) fn spawn(command: Command, home: &Path) -> Self {
+        Self::spawn_with(command, home, Stdio::null())
+    }
+
+    /// Starts `command` so, with a standard input.
+    pub(crate) fn spawn_with(mut command: Command, home: &Path, stdin: Stdio) -> Self {
         let (out, err) = (home.join("stdout"), home.join("stderr"));
         let file = |path: &Path| File::create(path).expect("a file in the temporary directory");
-        command
-            .stdin(Stdio::null())
-            .stdout(file(&out))
-            .stderr(file(&err));
+        command.stdin(stdin).stdout(file(&out)).stderr(file(&err));
         let child = command
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
@@ -33,6 +36,12 @@ impl Process {
     /// How the process ended, when it has.
     pub(crate) fn exit(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("the child can be waited for")
+    }
+
+    /// Types into the process, which keeps its standard input open.
+    pub(crate) fn type_in(&mut self, text: &str) {
+        let stdin = self.child.stdin.as_mut().expect("a pipe");
+        stdin.write_all(text.as_bytes()).expect("the process reads");
     }
 
     /// Waits for the process to end by itself.
@@ -52,10 +61,19 @@ impl Process {
 
     /// Asks the process to end.
     pub(crate) fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    /// Asks the process to end, as from a terminal.
+    pub(crate) fn interrupt(&self) {
+        self.signal("-INT");
+    }
+
+    fn signal(&self, name: &str) {
         let told = Command::new("kill")
-            .args(["-TERM", &self.child.id().to_string()])
+            .args([name, &self.child.id().to_string()])
             .status();
-        assert!(told.is_ok_and(|status| status.success()), "SIGTERM is sent");
+        assert!(told.is_ok_and(|status| status.success()), "{name} is sent");
     }
 
     /// The system's number of the process.

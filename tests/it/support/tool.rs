@@ -24,6 +24,8 @@ pub(crate) struct Said {
 pub(crate) fn etcdctl(peer: &Peer, args: &[&str]) -> Command {
     let mut command = Command::new(etcd_binary("etcdctl"));
     command.args(["--endpoints", peer.endpoint()]).args(args);
+    // Hundreds of them are started, and most of what one costs is its start: one thread and no collector save a third.
+    command.env("GOMAXPROCS", "1").env("GOGC", "off");
     command
 }
 
@@ -86,6 +88,27 @@ impl Running {
             process: Process::spawn(command, home.path()),
             _home: home,
         }
+    }
+
+    /// Starts a tool and types into it; its input stays open.
+    pub(crate) fn start_typing(command: Command, text: &str) -> Self {
+        let home = TempDir::new().expect("a temporary directory");
+        let mut process = Process::spawn_with(command, home.path(), Stdio::piped());
+        process.type_in(text);
+        Self {
+            process,
+            _home: home,
+        }
+    }
+
+    /// Types into a tool that was started so.
+    pub(crate) fn type_in(&mut self, text: &str) {
+        self.process.type_in(text);
+    }
+
+    /// Asks it to end, as a person at a terminal would.
+    pub(crate) fn interrupt(&self) {
+        self.process.interrupt();
     }
 
     /// Waits until it has printed exactly this; more, or something else, is a failure.
