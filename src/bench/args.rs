@@ -56,6 +56,8 @@ pub enum Workload {
     Mixed(MixedLoad),
     /// Keep-alives of leases.
     Keepalive(KeepaliveLoad),
+    /// Leases that all end at once, beside writers.
+    Expire(ExpireLoad),
     /// Many watchers of one key.
     Fanout(FanoutLoad),
     /// Many watchers, each of a key of its own.
@@ -133,6 +135,20 @@ pub struct KeepaliveLoad {
     /// How many connections they share.
     #[arg(long, value_name = "COUNT", default_value_t = 10)]
     pub connections: usize,
+}
+
+/// `vigil bench expire`.
+#[derive(Clone, Debug, Args)]
+pub struct ExpireLoad {
+    /// How many leases there are, each with one key.
+    #[arg(long, value_name = "COUNT", default_value_t = 100_000)]
+    pub leases: usize,
+    /// When they end, in seconds from the start; granting them has to be done five seconds before.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub end_after_seconds: u64,
+    /// How many clients write meanwhile, each one put after the other.
+    #[arg(long, value_name = "COUNT", default_value_t = 10)]
+    pub writers: usize,
 }
 
 /// When the next put goes.
@@ -246,6 +262,10 @@ impl BenchArgs {
             Workload::Keepalive(load) => {
                 at_least_one("--connections", load.connections)?;
                 at_least_one("--leases", load.leases)
+            }
+            Workload::Expire(load) => {
+                at_least_one("--leases", load.leases)?;
+                at_least_one("--end-after-seconds", load.end_after_seconds as usize)
             }
             Workload::Fanout(load) => {
                 at_least_one("--watchers", load.watchers)?;

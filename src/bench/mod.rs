@@ -15,6 +15,7 @@ mod args;
 mod catchup;
 mod clock;
 mod error;
+mod expire;
 mod fanout;
 mod fill;
 mod keepalive;
@@ -45,6 +46,7 @@ pub fn run(args: &BenchArgs, mut out: impl Write) -> Result<(), BenchError> {
         Workload::Put(load) => operations::put(&args.common, load),
         Workload::Range(load) => operations::range(&args.common, load),
         Workload::Mixed(load) => mixed::run(&args.common, load),
+        Workload::Expire(load) => expire::run(&args.common, load),
         Workload::Keepalive(load) => keepalive::run(&args.common, load),
         Workload::Fanout(load) => fanout::run(&args.common, load),
         Workload::Many(load) => many::run(&args.common, load),
