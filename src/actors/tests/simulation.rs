@@ -40,7 +40,7 @@ const STEPS: usize = 1000;
 /// Whoever is told more and more though nothing happens is told the same again and again.
 const ROUNDS_MAX: usize = 20_000;
 /// How many seeds every run of the tests tries.
-const SEEDS: u64 = 20;
+const SEEDS: u64 = 30;
 /// Seeds that found something. A change of the simulation gives a seed another meaning, so what was found has a test of
 /// its own beside it.
 const FOUND: [u64; 1] = [786];

@@ -75,6 +75,11 @@ impl Machine {
         }
     }
 
+    /// Whether writes are refused for another reason than a full disk.
+    pub(super) fn has_quota(&self) -> bool {
+        self.storage.quota_bytes < u64::MAX
+    }
+
     pub(super) fn set_free_bytes(&self, bytes: u64) {
         match &self.disk {
             Disk::Memory(disk) => disk.set_free_bytes(bytes),

@@ -67,8 +67,10 @@ reached! {
     FailedSync,
     /// The outcome of a request is unknown.
     Unknown,
-    /// A write was refused because the disk is full.
+    /// A write was refused because there is no space, on the disk or in the quota.
     NoSpace,
+    /// A write was refused because the disk is full.
+    DiskFull,
     /// The store lay behind a commit log.
     CommitLog,
     /// A read of history was refused or came to nothing.

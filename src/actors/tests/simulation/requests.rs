@@ -3,9 +3,10 @@
 //! Few keys, so that everything that is asked for meets everything else.
 
 use super::convert;
+use super::reached::Reached;
 use super::steps::Simulation;
 use super::validator::answers::single;
-use super::validator::record::{Compare, Create, Range, Relation, Request, Target};
+use super::validator::record::{Compare, Create, Outcome, Range, Relation, Request, Target};
 use crate::model::Revision;
 
 const KEYS: usize = 4;
@@ -59,8 +60,13 @@ impl Simulation {
         let Some(write) = convert::write(&request) else {
             return;
         };
+        let has_quota = self.machine.has_quota();
         self.calls.push(actix::spawn(async move {
-            recorder.answered(call, convert::of_write(engine.write(write).await));
+            let outcome = convert::of_write(engine.write(write).await);
+            if !has_quota && matches!(&outcome, Outcome::Refused { why } if why.contains("space")) {
+                recorder.reached(Reached::DiskFull, 1);
+            }
+            recorder.answered(call, outcome);
         }));
     }
 
