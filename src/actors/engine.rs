@@ -91,7 +91,7 @@ pub enum EngineError {
     /// The store has failed and takes no more writes.
     #[error("{0}")]
     Failed(String),
-    /// A defragmentation was given up, and nothing has changed.
+    /// A defragmentation was given up: the data lies where it lay. If the store has failed over it, the next write says so.
     #[error("not defragmented: {0}")]
     NotDefragmented(String),
 }

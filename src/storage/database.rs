@@ -100,6 +100,10 @@ pub(crate) trait Database: fmt::Debug + Send + Sync {
     fn discard(&self);
     /// Gives back what is not used of the disk's space, beside reads and writes.
     fn defragment(&self, order: Defragment);
+    /// Does a part of what was asked for, where there is no thread for it; true if there is more for whoever calls this.
+    fn pass(&self) -> bool {
+        false
+    }
     /// The file that the records lie in, for errors; nothing where there is none.
     fn data_path(&self) -> Option<PathBuf> {
         None
@@ -130,6 +134,8 @@ pub(crate) struct SledDatabase {
     dir: PathBuf,
     /// What was written before a call that failed may never reach the disk.
     has_failed: AtomicBool,
+    /// An engine that has panicked may wait for ever at its end.
+    has_panicked: AtomicBool,
 }
 
 impl fmt::Debug for SledDatabase {
@@ -163,6 +169,7 @@ impl SledDatabase {
             data_path: dir.join(DATA_FILE),
             dir: dir.to_path_buf(),
             has_failed: AtomicBool::new(false),
+            has_panicked: AtomicBool::new(false),
         })
     }
 
@@ -267,6 +274,7 @@ impl SledDatabase {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(error)) => Err(self.error(doing, error)),
             Err(_) => {
+                self.has_panicked.store(true, Ordering::SeqCst);
                 self.fail();
                 Err(damaged(&self.data_path, "the engine panicked over it"))
             }
@@ -413,9 +421,16 @@ impl Database for SledDatabase {
     }
 
     fn discard(&self) {
-        let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        let db = self
+            .db
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if self.has_panicked.load(Ordering::SeqCst) {
+            return never_let_go(db);
+        }
         // Whatever the engine has to say at its end, nobody needs it.
-        let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(db.take())));
+        let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(db)));
     }
 
     /// What is copied has to have every change as well, and only a log before it knows them.

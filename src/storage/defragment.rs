@@ -14,6 +14,18 @@ use std::sync::Arc;
 const SLICE_RECORDS_MAX: usize = 64;
 /// After how many copied bytes they are synced: all at once at the end would keep the commit log from its own syncs.
 const UNSYNCED_BYTES_MAX: usize = 16 << 20;
+/// Records of an engine.
+type Slice = Vec<(Stored, Stored)>;
+
+/// How far a slice has brought a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// So many bytes further.
+    More(usize),
+    /// All of it is there, durably, and the same.
+    Proven,
+}
+
 /// A copy that is being made.
 #[derive(Debug)]
 pub(super) struct Copying {
@@ -43,9 +55,9 @@ impl Copying {
         &self.target
     }
 
-    /// One slice; true once all of it is there, durably, and the same.
-    pub(super) fn step(&mut self, source: &dyn Database) -> Result<bool, StorageError> {
-        let slice = self.slice(source)?;
+    /// One slice.
+    pub(super) fn step(&mut self, source: &dyn Database) -> Result<Step, StorageError> {
+        let (slice, bytes) = self.slice(source)?;
         if self.is_comparing {
             self.compare(&slice)?;
         } else {
@@ -54,21 +66,21 @@ impl Copying {
         if let Some((last, _)) = slice.last() {
             // The least key behind it.
             self.from = [last.as_ref(), &[0]].concat();
-            return Ok(false);
+            return Ok(Step::More(bytes));
         }
         if !self.is_comparing {
             self.is_comparing = true;
             self.from = engine_bounds().0;
-            return Ok(false);
+            return Ok(Step::More(0));
         }
         if !fault::active(Fault::CopyNotSynced) {
             self.target.sync()?;
         }
-        Ok(true)
+        Ok(Step::Proven)
     }
 
-    /// The next records of the old engine; none at its end.
-    fn slice(&self, source: &dyn Database) -> Result<Vec<(Stored, Stored)>, StorageError> {
+    /// The next records of the old engine, none at its end, and how many bytes they are.
+    fn slice(&self, source: &dyn Database) -> Result<(Slice, usize), StorageError> {
         let (mut slice, mut bytes) = (Vec::new(), 0);
         for record in source.scan(&self.from, &engine_bounds().1) {
             let (key, value) = record?;
@@ -78,7 +90,7 @@ impl Copying {
                 break;
             }
         }
-        Ok(slice)
+        Ok((slice, bytes))
     }
 
     fn copy(&mut self, slice: &[(Stored, Stored)]) -> Result<(), StorageError> {

@@ -152,7 +152,6 @@ impl Dump {
 
     /// The records of the next block that has any, with their places.
     pub(crate) fn next(&mut self) -> Result<Option<Vec<(Place, KeyValue)>>, StorageError> {
-        self.holding.hold.step();
         let next = self.read_next();
         // Afterwards: what was read in the meantime may lack what is gone.
         if self.holding.hold.is_lost() {
@@ -161,8 +160,14 @@ impl Dump {
         next
     }
 
+    /// It is read on.
+    pub(crate) fn step(&self) {
+        self.holding.hold.step();
+    }
+
     fn read_next(&mut self) -> Result<Option<Vec<(Place, KeyValue)>>, StorageError> {
         loop {
+            self.step();
             let next = self.core().index().blocks.iter_after(self.after).next();
             let at = match next {
                 Some((place, _)) if place.main <= self.revision => place,

@@ -59,6 +59,11 @@ impl SledEngines {
         // Before anybody looks which engine it is: whoever has the directory may replace it.
         let lock = lock(dir, limits.lock_wait_ms_max)?;
         let number = named(dir)?;
+        if number > 0 {
+            // The sync behind its rename may have failed, and the system may have forgotten that.
+            write_name(dir, number)?;
+            rename_next(dir)?;
+        }
         let engine = SledDatabase::open(&engine_dir(dir, number), limits)?;
         let engines = Self {
             dir: dir.to_path_buf(),
@@ -81,20 +86,12 @@ impl Engines for SledEngines {
         remove(&made).map_err(|error| directory(&made, &error))?;
         let engine = SledDatabase::open(&made, &self.limits)?;
         // Now, so that nothing is left to do at the end but to rename it: a full disk must not meet a choice half made.
-        let next = self.dir.join(NEXT_NAME_FILE);
-        File::create(&next)
-            .and_then(|mut file| file.write_all(&name(number)).and_then(|()| file.sync_all()))
-            .map_err(|error| directory(&next, &error))?;
-        sync_directory(&self.dir)?;
+        write_name(&self.dir, number)?;
         Ok(Arc::new(engine))
     }
 
     fn choose_made(&self) -> Result<(), StorageError> {
-        fs::rename(self.dir.join(NEXT_NAME_FILE), self.dir.join(NAME_FILE))
-            .map_err(|error| directory(&self.dir, &error))?;
-        if !fault::active(Fault::ChoiceNotSynced) {
-            sync_directory(&self.dir)?;
-        }
+        rename_next(&self.dir)?;
         self.number.fetch_add(1, Ordering::SeqCst);
         Ok(())
     }
@@ -151,6 +148,25 @@ fn name(number: u64) -> Vec<u8> {
     let number = number.to_string();
     let crc = crc32fast::hash(number.as_bytes());
     format!("{number}\n{crc:08x}\n").into_bytes()
+}
+
+/// Writes a name durably, which does not count yet.
+fn write_name(dir: &Path, number: u64) -> Result<(), StorageError> {
+    let next = dir.join(NEXT_NAME_FILE);
+    File::create(&next)
+        .and_then(|mut file| file.write_all(&name(number)).and_then(|()| file.sync_all()))
+        .map_err(|error| directory(&next, &error))?;
+    sync_directory(dir)
+}
+
+/// From here on it counts.
+fn rename_next(dir: &Path) -> Result<(), StorageError> {
+    fs::rename(dir.join(NEXT_NAME_FILE), dir.join(NAME_FILE))
+        .map_err(|error| directory(dir, &error))?;
+    if fault::active(Fault::ChoiceNotSynced) {
+        return Ok(());
+    }
+    sync_directory(dir)
 }
 
 /// The engine in use.

@@ -116,7 +116,7 @@ impl StorageError {
                 what,
                 place,
                 reason,
-            } if !Path::new(&place).starts_with(dir) => Self::Corrupt {
+            } if !names_a_file(&place, dir) => Self::Corrupt {
                 place: format!("{}, {place}", path.display()),
                 what,
                 reason,
@@ -132,6 +132,13 @@ impl StorageError {
             reason: reason.to_string(),
         }
     }
+}
+
+/// Whether a place is that of a file in this directory, or in the one that it lies in: an engine's has the log's above it.
+fn names_a_file(place: &str, dir: &Path) -> bool {
+    let above = dir.parent().filter(|above| !above.as_os_str().is_empty());
+    Path::new(place).starts_with(dir)
+        || above.is_some_and(|above| Path::new(place).starts_with(above))
 }
 
 /// Why a write was not applied.

@@ -100,8 +100,7 @@ impl LoggedDatabase {
             log_bytes: AtomicU64::new(log.size_bytes()),
             orders: Mutex::default(),
         });
-        let slice_bytes_max = limits.defragment_slice_bytes_max;
-        let work = Work::new(Arc::clone(&inner), Arc::clone(&engines), slice_bytes_max);
+        let work = Work::new(Arc::clone(&inner), Arc::clone(&engines), limits);
         let settler = match readers {
             Readers::Inline => Settler::Inline(work),
             Readers::Threads(_) => Settler::start(work)?,
@@ -290,9 +289,7 @@ impl Database for LoggedDatabase {
             // What was staged is durable, whatever becomes of the generation before: the next call is told of it.
             drop(self.switch(&mut writing.log));
         }
-        if let Some(settler) = self.settler().as_mut() {
-            settler.pass();
-        }
+        self.pass();
         Ok(())
     }
 
@@ -360,22 +357,31 @@ impl Database for LoggedDatabase {
     }
 
     fn defragment(&self, order: Defragment) {
-        // What the log alone knows to be gone would be copied with the rest.
-        let mut writing = self.writing();
-        if !writing.log.is_empty()
-            && let Err(error) = self.switch(&mut writing.log)
-        {
+        let settled = {
+            let mut writing = self.writing();
+            // What the log alone knows to be gone would be copied with the rest.
+            if self.inner.orders().is_empty() && !writing.log.is_empty() {
+                self.switch(&mut writing.log)
+            } else {
+                Ok(())
+            }
+        };
+        if let Err(error) = settled {
             return (order.done)(Err(error));
         }
-        drop(writing);
         self.inner.orders().push(order);
         let woken = self.settler().as_mut().map_or(Err(CLOSED), Settler::wake);
         if let Err(reason) = woken {
             let error = StorageError::disk("defragment", reason);
-            for order in std::mem::take(&mut *self.inner.orders()) {
+            let orders = std::mem::take(&mut *self.inner.orders());
+            for order in orders {
                 (order.done)(Err(error.clone()));
             }
         }
+    }
+
+    fn pass(&self) -> bool {
+        self.settler().as_mut().is_some_and(Settler::pass)
     }
 
     fn data_path(&self) -> Option<PathBuf> {

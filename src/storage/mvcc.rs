@@ -203,13 +203,20 @@ impl Writer {
         }
     }
 
-    /// Gives back what the data does not use of the disk, beside reads and writes. `done` is called on another thread, or on
-    /// this one before or after this returns.
+    /// Gives back what the data does not use of the disk, beside reads and writes. `done` is called on another thread; without
+    /// threads ([`Readers::Inline`](super::Readers::Inline)) on this one, by this call, a later commit or
+    /// [`Self::defragment_some`].
     pub fn defragment(&mut self, done: Defragmented) {
         match self.check_alive() {
             Ok(()) => upkeep::defragment(&self.core, done),
             Err(error) => done(Err(error)),
         }
+    }
+
+    /// Does a part of a defragmentation, where no thread does; true if there is more for whoever calls this. Commits do so
+    /// too.
+    pub fn defragment_some(&mut self) -> bool {
+        self.core.db.pass()
     }
 
     /// Whether the data takes so much more of the disk than what is live that it should be defragmented unasked.

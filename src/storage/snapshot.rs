@@ -85,6 +85,7 @@ impl Snapshot {
 
     /// The next part; nothing when all was given.
     pub fn next_part(&mut self) -> Result<Option<SnapshotPart>, StorageError> {
+        self.dump.step();
         let made = self.make();
         made.map_err(|error| self.dump.core().blame(error))?;
         let bytes = self.ready.len().min(SNAPSHOT_PART_BYTES_MAX);

@@ -36,7 +36,9 @@ pub(super) fn defragment(core: &Core, done: Defragmented) {
         // As much again as puts need: they are not to be refused because of this.
         free_bytes_min: core.limits.free_space_reserve_bytes.saturating_mul(2),
         done: Box::new(move |defragmented| {
-            upkeep.has_ended.store(true, Ordering::SeqCst);
+            // One that was given up for the end of the store says nothing of its size.
+            let has_ended = !matches!(defragmented, Err(StorageError::Closed));
+            upkeep.has_ended.store(has_ended, Ordering::SeqCst);
             upkeep.running.fetch_sub(1, Ordering::SeqCst);
             done(defragmented);
         }),

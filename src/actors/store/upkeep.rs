@@ -4,11 +4,20 @@
 
 use super::Store;
 use crate::actors::protocol::{Defragment, OrderError, SetAlarm};
+use crate::storage::Writer;
 use actix::prelude::*;
 use std::time::Duration;
 
 /// How often Store looks whether a defragmentation is due.
 const DEFRAGMENT_INTERVAL: Duration = Duration::from_mins(1);
+
+/// The pause between two parts of a defragmentation for which there is no thread.
+const DEFRAGMENT_PAUSE: Duration = Duration::from_millis(1);
+
+/// Do a part of a defragmentation.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct DefragmentSome;
 
 /// Look whether a defragmentation is due.
 #[derive(Message)]
@@ -51,19 +60,31 @@ impl Handler<DefragmentTick> for Store {
                 Ok(()) => log::info!("defragmented"),
                 Err(error) => log::warn!("not defragmented: {error}"),
             }));
+            Self::remind(DefragmentSome, DEFRAGMENT_PAUSE, ctx);
         }
         Self::schedule_defragmentation(ctx);
+    }
+}
+
+impl Handler<DefragmentSome> for Store {
+    type Result = ();
+
+    fn handle(&mut self, _some: DefragmentSome, ctx: &mut Self::Context) {
+        if self.writer.as_mut().is_some_and(Writer::defragment_some) {
+            Self::remind(DefragmentSome, DEFRAGMENT_PAUSE, ctx);
+        }
     }
 }
 
 impl Handler<Defragment> for Store {
     type Result = Result<(), OrderError>;
 
-    fn handle(&mut self, message: Defragment, _ctx: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, message: Defragment, ctx: &mut Self::Context) -> Self::Result {
         let Some(writer) = &mut self.writer else {
             return Err(self.gone());
         };
         writer.defragment(message.done);
+        Self::remind(DefragmentSome, DEFRAGMENT_PAUSE, ctx);
         drop(message.permit);
         Ok(())
     }

@@ -8,6 +8,7 @@ use crate::api::pb::etcdserverpb::alarm_request::AlarmAction;
 use crate::api::pb::etcdserverpb::downgrade_request::DowngradeAction;
 use crate::api::pb::etcdserverpb::maintenance_server::Maintenance;
 use crate::api::status;
+use crate::api::stop::StopSignal;
 use crate::backend::{Backend, StoreHash, StoreStatus};
 use crate::model::{Alarm, AlarmKind, Revision};
 use futures_util::StreamExt;
@@ -23,12 +24,13 @@ const STORAGE_VERSION: &str = "3.6.0";
 #[derive(Debug)]
 pub(super) struct MaintenanceService<B> {
     backend: B,
+    stop: StopSignal,
 }
 
 impl<B: Backend> MaintenanceService<B> {
-    /// A service that tells of `backend`.
-    pub(super) fn new(backend: B) -> Self {
-        Self { backend }
+    /// A service that tells of `backend`, until the server stops.
+    pub(super) fn new(backend: B, stop: StopSignal) -> Self {
+        Self { backend, stop }
     }
 
     /// The hash at a revision; 0 is the last one.
@@ -142,7 +144,12 @@ impl<B: Backend> Maintenance for MaintenanceService<B> {
         &self,
         _request: Request<pb::DefragmentRequest>,
     ) -> Result<Response<pb::DefragmentResponse>, Status> {
-        let defragmented = self.backend.defragment().await;
+        let mut stop = self.stop.clone();
+        let defragmented = tokio::select! {
+            defragmented = self.backend.defragment() => defragmented,
+            // What is copied is given up with the store, which is closed after the last call.
+            () = stop.stopped() => return Err(status::stopped()),
+        };
         defragmented.map_err(|error| status::backend(&error))?;
         // etcd leaves the header out.
         Ok(Response::new(pb::DefragmentResponse { header: None }))

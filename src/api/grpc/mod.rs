@@ -133,7 +133,7 @@ impl<B: Backend> Edge<B> {
         let lease = lease::LeaseService::new(backend.clone(), stop.clone());
         let lock = lock::LockService::new(backend.clone());
         let election = election::ElectionService::new(backend.clone(), stop.clone());
-        let maintenance = maintenance::MaintenanceService::new(backend.clone());
+        let maintenance = maintenance::MaintenanceService::new(backend.clone(), stop.clone());
         let health = HealthService::from_health_reporter(health.clone());
         let mut routes = Routes::builder();
         routes

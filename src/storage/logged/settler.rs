@@ -6,10 +6,10 @@
 use super::settling::{settle, settle_copy};
 use super::{Inner, Layer};
 use crate::fault::{self, Fault};
-use crate::storage::StorageError;
 use crate::storage::database::{Database, Defragment, pause};
-use crate::storage::defragment::Copying;
+use crate::storage::defragment::{Copying, Step};
 use crate::storage::engines::Engines;
+use crate::storage::{StorageError, StorageLimits};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
@@ -17,8 +17,10 @@ use std::thread::{self, JoinHandle};
 
 /// How long one wait for those is who still read from an engine that was replaced, in milliseconds.
 const READERS_WAIT_MS: u64 = 1;
-/// A generation and a wake-up; there is never more than one of either.
+/// A generation, of which there is never more than one, and a wake-up.
 const JOBS_MAX: usize = 2;
+/// How many times the length of a generation is copied after each that is settled.
+const OWED_PER_GENERATION: usize = 2;
 const ENDED: &str = "its thread has ended";
 
 /// What a settler is to do.
@@ -45,7 +47,13 @@ impl Settler {
         let (jobs, receiver) = sync_channel(JOBS_MAX);
         let thread = thread::Builder::new()
             .name("vigil-settle".to_owned())
-            .spawn(move || work.go_on(&receiver))
+            .spawn(move || {
+                let inner = Arc::clone(&work.inner);
+                // Whoever waits for a generation has to hear that nobody settles it any more.
+                if catch_unwind(AssertUnwindSafe(|| work.go_on(&receiver))).is_err() {
+                    inner.end(Err(StorageError::disk("settle the commit log", ENDED)));
+                }
+            })
             .map_err(|error| StorageError::disk("start the thread of the commit log", error))?;
         Ok(Self::Thread(jobs, thread))
     }
@@ -72,10 +80,11 @@ impl Settler {
         }
     }
 
-    /// A commit was written: whoever has no thread does its work in these moments.
-    pub(super) fn pass(&mut self) {
-        if let Self::Inline(work) = self {
-            work.turn();
+    /// Does a part of the work, if there is no thread for it; true if there is more for whoever calls this.
+    pub(super) fn pass(&mut self) -> bool {
+        match self {
+            Self::Inline(work) => work.turn(),
+            Self::Thread(..) => false,
         }
     }
 
@@ -85,7 +94,9 @@ impl Settler {
             Self::Inline(mut work) => work.stop(),
             Self::Thread(jobs, thread) => {
                 drop(jobs);
-                if thread.join().is_err() {
+                // Whoever is called back there may let go of the last of the store.
+                let is_own = thread.thread().id() == thread::current().id();
+                if !is_own && thread.join().is_err() {
                     log::error!("the thread of the commit log panicked");
                 }
             }
@@ -102,7 +113,11 @@ pub(super) struct Work {
     inner: Arc<Inner>,
     engines: Arc<dyn Engines>,
     slice_bytes_max: usize,
+    log_bytes_max: usize,
     copying: Option<Copying>,
+    /// How much has to be copied before the next generation is settled, in bytes: else whoever writes as fast as that would
+    /// always be ahead.
+    owed_bytes: usize,
     replaced: Option<Replaced>,
     /// Who waits for the copy that is made.
     orders: Vec<Defragment>,
@@ -113,13 +128,15 @@ impl Work {
     pub(super) fn new(
         inner: Arc<Inner>,
         engines: Arc<dyn Engines>,
-        slice_bytes_max: usize,
+        limits: &StorageLimits,
     ) -> Self {
         Self {
             inner,
             engines,
-            slice_bytes_max,
+            slice_bytes_max: limits.defragment_slice_bytes_max,
+            log_bytes_max: usize::try_from(limits.log_bytes_max).unwrap_or(usize::MAX),
             copying: None,
+            owed_bytes: 0,
             replaced: None,
             orders: Vec::new(),
         }
@@ -163,6 +180,7 @@ impl Work {
         };
         if is_settled && !fault::active(Fault::CopyMissesGeneration) {
             let copied = unless_panic(|| settle_copy(copying.target().as_ref(), generation, layer));
+            self.owed_bytes = self.log_bytes_max.saturating_mul(OWED_PER_GENERATION);
             if let Err(error) = copied {
                 self.give_up(&error);
             }
@@ -180,16 +198,26 @@ impl Work {
                 return false;
             }
         }
-        match unless_panic(|| self.copy()) {
-            Ok(false) => {}
-            Ok(true) => self.replace(),
-            Err(error) => self.give_up(&error),
+        loop {
+            match unless_panic(|| self.copy()) {
+                Ok(Step::More(bytes)) => self.owed_bytes = self.owed_bytes.saturating_sub(bytes),
+                Ok(Step::Proven) => {
+                    self.replace();
+                    return true;
+                }
+                Err(error) => {
+                    self.give_up(&error);
+                    return true;
+                }
+            }
+            if self.owed_bytes == 0 {
+                return true;
+            }
         }
-        true
     }
 
-    /// One slice; true once the copy is proven.
-    fn copy(&mut self) -> Result<bool, StorageError> {
+    /// One slice.
+    fn copy(&mut self) -> Result<Step, StorageError> {
         self.inner.check()?;
         let engine = self.inner.engine();
         let needed = self.orders.iter().map(|order| order.free_bytes_min).max();
@@ -205,7 +233,8 @@ impl Work {
         }
         let target = self.engines.make()?;
         self.copying = Some(Copying::new(target, self.slice_bytes_max));
-        Ok(false)
+        self.owed_bytes = 0;
+        Ok(Step::More(0))
     }
 
     /// Has the copy take the engine's place.
@@ -222,6 +251,7 @@ impl Work {
             Err(error) => {
                 log::error!("the store's engine was to be replaced: {error}");
                 self.inner.fail(error.clone());
+                copying.target().discard();
                 self.answer(&Err(error));
             }
         }
@@ -237,13 +267,15 @@ impl Work {
             pause(READERS_WAIT_MS);
             return true;
         }
-        self.remove(&replaced);
+        self.remove(replaced);
         self.answer(&Ok(()));
         true
     }
 
-    fn remove(&self, replaced: &Replaced) {
+    fn remove(&self, replaced: Replaced) {
         replaced.discard();
+        // With it goes the last handle of its file, and so the space that this takes.
+        drop(replaced);
         self.engines.remove_others();
     }
 
@@ -251,8 +283,9 @@ impl Work {
     fn give_up(&mut self, error: &StorageError) {
         if let Some(copying) = self.copying.take() {
             copying.target().discard();
-            self.engines.remove_others();
         }
+        // One that could not be made has left something as well.
+        self.engines.remove_others();
         self.answer(&Err(error.clone()));
     }
 
@@ -261,17 +294,23 @@ impl Work {
         let late = std::mem::take(&mut *self.inner.orders());
         self.orders.extend(late);
         for order in self.orders.drain(..) {
-            (order.done)(defragmented.clone());
+            // Somebody else's code.
+            let tell = || (order.done)(defragmented.clone());
+            if catch_unwind(AssertUnwindSafe(tell)).is_err() {
+                log::error!("whoever was told how a defragmentation ended panicked");
+            }
         }
     }
 
     /// Nobody is left to do the rest.
     fn stop(&mut self) {
         if let Some(replaced) = self.replaced.take() {
-            self.remove(&replaced);
+            self.remove(replaced);
             self.answer(&Ok(()));
         }
-        self.give_up(&StorageError::Closed);
+        if self.copying.is_some() || !self.orders.is_empty() || !self.inner.orders().is_empty() {
+            self.give_up(&StorageError::Closed);
+        }
     }
 }
 

@@ -168,6 +168,10 @@ impl Database for FailingLog {
         self.log.defragment(order);
     }
 
+    fn pass(&self) -> bool {
+        self.log.pass()
+    }
+
     fn get(&self, key: &[u8]) -> Result<Option<Stored>, StorageError> {
         self.log.get(key)
     }

@@ -106,6 +106,40 @@ fn what_is_written_meanwhile_is_in_both() {
     assert_eq!(seen(&again), expected);
 }
 
+/// Each commit fills a generation, and a slice is far less than that.
+#[test]
+fn who_writes_as_fast_as_it_settles_does_not_stay_ahead_of_the_copy() {
+    let (dir, ended) = (tempfile::tempdir().unwrap(), Ended::default());
+    let engines = MemoryEngines::on(MemoryDisk::default());
+    let db = filled(dir.path(), &engines);
+    db.defragment(order(&ended));
+    for number in 0..1000 {
+        if !ended.lock().unwrap().is_empty() {
+            break;
+        }
+        // Behind everything that is there.
+        write(&db, vec![put(&format!("z{number:04}"), &"n".repeat(1800))]);
+    }
+    assert_eq!(*ended.lock().unwrap(), [Ok(())]);
+}
+
+#[test]
+fn who_is_told_may_panic_and_the_store_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let engines = MemoryEngines::on(MemoryDisk::default());
+    let db = filled(dir.path(), &engines);
+    db.defragment(Defragment {
+        free_bytes_min: 0,
+        done: Box::new(|_| panic!("the test says so")),
+    });
+    while engines.choices() == 0 {
+        db.sync().unwrap();
+    }
+    write(&db, vec![put("later", "1")]);
+    db.close();
+    assert!(engines.chosen().records().contains_key(&b"later"[..]));
+}
+
 #[test]
 fn who_asks_while_one_runs_is_answered_with_it() {
     let (dir, engines, ended) = (

@@ -3,6 +3,7 @@
 use super::super::testing::{put, read, small};
 use super::super::{Readers, StorageError, StorageLimits, Writer, open};
 use crate::model::{KeyRange, RangeQuery, Revision};
+use rustix::fs::{FlockOperation, flock};
 use std::fs;
 use std::path::Path;
 use std::sync::mpsc;
@@ -181,6 +182,32 @@ fn an_older_engine_is_not_taken_for_the_one_in_use() {
     let said = refused(dir.path());
     assert!(said.contains("older than its log"), "{said}");
     assert!(dir.path().join("engine.1").exists(), "nothing was removed");
+}
+
+#[test]
+fn damage_of_the_log_is_not_blamed_on_the_engine() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    defragment(dir.path());
+    let log = dir.path().join("commit.0.log");
+    fs::write(&log, "short").unwrap();
+    let said = refused(dir.path());
+    assert!(
+        said.contains(log.to_str().unwrap()) && !said.contains("engine.1"),
+        "{said}"
+    );
+}
+
+/// Before the name of the engine is read: whoever has the directory may replace it.
+#[test]
+fn whoever_has_the_lock_of_the_directory_has_all_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    fs::write(dir.path().join("engine"), "not read").unwrap();
+    let lock = fs::File::open(dir.path().join("lock")).unwrap();
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
+    let second = open(dir.path(), limits(), Readers::Inline);
+    assert!(matches!(second, Err(StorageError::Locked { .. })));
 }
 
 #[test]

@@ -160,6 +160,7 @@ fn be_the_child(home: &Path, bytes: u64) {
         seed,
         bytes,
         groups_per_opening: 150,
+        defragments: true,
     };
     let trace = PathBuf::from(env::var_os("VIGIL_SHIM_TRACE").expect("a trace"));
     load::run(load, &home.join("data"), &trace);

@@ -85,6 +85,7 @@ fn be_the_child(home: &Path) {
         seed: number(SEED),
         bytes: number(BYTES),
         groups_per_opening: 120,
+        defragments: true,
     };
     let notes = PathBuf::from(env::var_os(NOTES).expect("a place for notes"));
     load::run(load, &home.join("data"), &notes);

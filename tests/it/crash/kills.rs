@@ -28,6 +28,7 @@ fn a_kill_takes_nothing_that_was_acknowledged() {
             seed,
             bytes: u64::MAX,
             groups_per_opening: 60,
+            defragments: true,
         };
         let notes = PathBuf::from(env::var_os(NOTES).expect("a place for notes"));
         return load::run(load, &home.join("data"), &notes);

@@ -24,6 +24,8 @@ pub(super) struct Load {
     pub bytes: u64,
     /// Closes and opens after about so many groups.
     pub groups_per_opening: u64,
+    /// Whether it defragments.
+    pub defragments: bool,
 }
 
 /// The value of a change.
@@ -72,6 +74,7 @@ pub(super) struct Child {
     snapshot_dice: Dice,
     /// The same for defragmentations.
     defragment_dice: Dice,
+    defragments: bool,
     /// Why defragmentations failed.
     not_defragmented: Arc<Mutex<Vec<StorageError>>>,
 }
@@ -90,6 +93,7 @@ pub(super) fn run(load: Load, dir: &Path, trace: &Path) {
         bytes: 0,
         snapshot_dice: Dice(!load.seed),
         defragment_dice: Dice(load.seed.rotate_left(7)),
+        defragments: load.defragments,
         not_defragmented: Arc::default(),
     };
     while child.bytes < load.bytes {
@@ -181,7 +185,7 @@ impl Child {
 
     /// Several in each opening; some of them are cut short by its end.
     fn defragment_some(&mut self, writer: &mut Writer) {
-        if self.defragment_dice.percent(4) {
+        if self.defragments && self.defragment_dice.percent(4) {
             let failed = Arc::clone(&self.not_defragmented);
             writer.defragment(Box::new(move |ended| match ended {
                 Ok(()) | Err(StorageError::Closed) => {}

@@ -27,6 +27,7 @@ fn save(home: &Path, seed: u64, bytes: u64) -> (PathBuf, SnapshotInfo) {
         seed,
         bytes,
         groups_per_opening: 100,
+        defragments: true,
     };
     load::run(load, &data, &notes);
     let (writer, view) = open(&data, limits(seed), Readers::Inline).expect("it opens");
