@@ -132,6 +132,9 @@ pub struct KeepaliveLoad {
     /// How many leases are kept alive, each on a stream of its own.
     #[arg(long, value_name = "COUNT", default_value_t = 100)]
     pub leases: usize,
+    /// How many keep-alives of a stream are on their way at a time.
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    pub ahead: usize,
     /// How many connections they share.
     #[arg(long, value_name = "COUNT", default_value_t = 10)]
     pub connections: usize,
@@ -261,6 +264,7 @@ impl BenchArgs {
             Workload::Mixed(load) => load.clients.check(),
             Workload::Keepalive(load) => {
                 at_least_one("--connections", load.connections)?;
+                at_least_one("--ahead", load.ahead)?;
                 at_least_one("--leases", load.leases)
             }
             Workload::Expire(load) => {

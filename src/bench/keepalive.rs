@@ -1,4 +1,4 @@
-//! Leases that are kept alive in a closed loop.
+//! Leases that are kept alive in a closed loop, one after the other or some ahead.
 
 use super::BenchError;
 use super::args::{Common, KeepaliveLoad};
@@ -13,6 +13,7 @@ use crate::api::pb::etcdserverpb::{
 use prost::Message;
 use serde_json::{Value, json};
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 const GRANT: &str = "/etcdserverpb.Lease/LeaseGrant";
@@ -44,8 +45,11 @@ pub(super) fn run(common: &Common, load: &KeepaliveLoad) -> Result<Value, BenchE
             let granted = connection.unary(GRANT, &grant).await?;
             let id = LeaseGrantResponse::decode(granted).map_err(unreadable)?.id;
             let (mut asks, unanswered) = connection.stream(KEEP_ALIVE).await?;
-            asks.send(&LeaseKeepAliveRequest { id })?;
-            let mut begun_ns = now_ns();
+            let mut begun_ns = VecDeque::new();
+            for _ in 0..load.ahead {
+                begun_ns.push_back(now_ns());
+                asks.send(&LeaseKeepAliveRequest { id })?;
+            }
             let mut answers = unanswered.answers().await?;
             loop {
                 let ended = || BenchError::wrong("the stream of keep-alives ended");
@@ -54,12 +58,13 @@ pub(super) fn run(common: &Common, load: &KeepaliveLoad) -> Result<Value, BenchE
                 if answer.id != id || answer.ttl <= 0 {
                     return Err(BenchError::wrong("a lease was not kept alive"));
                 }
-                latencies_of.borrow_mut().record_ns(now_ns() - begun_ns);
+                let begun = begun_ns.pop_front().unwrap_or_else(now_ns);
+                latencies_of.borrow_mut().record_ns(now_ns() - begun);
                 *count_of.borrow_mut() += 1;
                 if Instant::now() >= end {
                     return Ok(());
                 }
-                begun_ns = now_ns();
+                begun_ns.push_back(now_ns());
                 asks.send(&LeaseKeepAliveRequest { id })?;
             }
         });
@@ -75,6 +80,7 @@ pub(super) fn run(common: &Common, load: &KeepaliveLoad) -> Result<Value, BenchE
     let mut report = Report::new("keepalive", &common.endpoint);
     report.rate(count, elapsed);
     report.set("leases", load.leases);
+    report.set("ahead", load.ahead);
     report.set("connections", load.connections);
     report.set("threads", threads);
     report.merge(json!({ "latency_ms": latencies.report() }));

@@ -98,7 +98,8 @@ async fn every_load_runs_against_vigil() {
 async fn every_load_runs_against_etcd() {
     every_load(PeerKind::Etcd).await;
     let peer = Setup::new(PeerKind::Etcd).start().await;
-    positive(&report(&peer, &["keepalive", "--leases", "3"]), "/count");
+    let keepalive = ["keepalive", "--leases", "3", "--ahead", "4"];
+    positive(&report(&peer, &keepalive), "/count");
     let expire = ["expire", "--leases", "5", "--end-after-seconds", "6"];
     let expired = report(&peer, &expire);
     positive(&expired, "/put_latency_ms_before/count");
