@@ -4,8 +4,8 @@
 
 use crate::support::{Peer, PeerKind, on_both_peers, within};
 use etcd_client::{
-    Client, Compare, CompareOp, Error, EventType, GetOptions, PutOptions, SortOrder, SortTarget,
-    Txn, TxnOp, WatchOptions, WatchResponse, WatchStream,
+    AlarmAction, AlarmOptions, AlarmType, Client, Compare, CompareOp, Error, EventType, GetOptions,
+    PutOptions, SortOrder, SortTarget, Txn, TxnOp, WatchOptions, WatchResponse, WatchStream,
 };
 
 on_both_peers! {
@@ -15,6 +15,7 @@ on_both_peers! {
     a_watch_resumes_from_a_revision
     a_compacted_watch_says_where_history_begins
     a_member_names_itself_and_its_state
+    what_an_operator_asks_for_is_answered
 }
 
 async fn connect(peer: &Peer) -> Client {
@@ -178,4 +179,56 @@ async fn a_member_names_itself_and_its_state(peer: Peer) {
     let url = format!("http://{}", peer.endpoint());
     assert_eq!(member.client_urls(), [url]);
     assert!(!member.is_learner());
+}
+
+async fn what_an_operator_asks_for_is_answered(peer: Peer) {
+    let mut client = connect(&peer).await;
+    for value in ["1", "2", "3"] {
+        client.put("a", value, None).await.unwrap();
+    }
+    let status = client.status().await.unwrap();
+    let member = status.header().unwrap().member_id();
+    assert!(status.db_size() > 0 && status.leader() == member);
+
+    let hash = client.hash().await.unwrap().hash();
+    let (first, last) = (
+        client.hash_kv(2).await.unwrap().hash(),
+        client.hash_kv(0).await.unwrap().hash(),
+    );
+    assert_ne!(first, last);
+    client.defragment().await.unwrap();
+    assert_eq!(client.hash_kv(0).await.unwrap().hash(), last);
+    assert_eq!(client.hash_kv(2).await.unwrap().hash(), first);
+
+    let mut snapshot = client.snapshot().await.unwrap();
+    let (mut bytes, mut left) = (0, None);
+    while let Some(part) = within("a part", snapshot.message()).await.unwrap() {
+        bytes += part.blob().len();
+        left = Some(part.remaining_bytes());
+    }
+    assert!(bytes > 0 && left == Some(0), "{bytes} bytes, {left:?} left");
+    assert_ne!(hash, 0);
+
+    let of_it = || {
+        let mut options = AlarmOptions::new();
+        options.with_member(member);
+        Some(options)
+    };
+    let alarm = AlarmType::Nospace;
+    for (action, raised) in [
+        (AlarmAction::Get, 0),
+        (AlarmAction::Activate, 1),
+        (AlarmAction::Get, 1),
+        (AlarmAction::Deactivate, 1),
+        (AlarmAction::Get, 0),
+    ] {
+        let told = client.alarm(action, alarm, of_it()).await.unwrap();
+        assert_eq!(told.alarms().len(), raised, "{action:?}");
+    }
+    client.move_leader(member).await.unwrap();
+    let refused = client.move_leader(member ^ 1).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("bad leader transferee"),
+        "{refused}"
+    );
 }
