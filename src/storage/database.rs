@@ -26,10 +26,13 @@ use std::time::Duration;
 /// file, and it never syncs those (D2).
 const SEGMENT_BYTES: usize = 8 << 20;
 /// How long one wait for another process's lock is, in milliseconds.
-const LOCK_RETRY_MS: u64 = 50;
+pub(super) const LOCK_RETRY_MS: u64 = 50;
 /// How long one wait for sled's own threads to let go of the lock is, in milliseconds, and how many there are.
 const LOCK_RELEASE_MS: u64 = 1;
 const LOCK_RELEASE_TRIES: u32 = 2_000;
+
+/// Why an engine alone is not defragmented.
+pub(crate) const NO_LOG: &str = "there is no log before it";
 
 /// One change of a batch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,9 +100,14 @@ pub(crate) trait Database: fmt::Debug + Send + Sync {
     /// What the disk still has, in bytes.
     fn free_bytes(&self) -> Result<u64, StorageError>;
     /// Lets go of the files without a care for what is in them: they are about to be removed.
-    fn discard(&self);
-    /// Gives back what is not used of the disk's space, beside reads and writes.
-    fn defragment(&self, order: Defragment);
+    fn discard(&self) {
+        self.close();
+    }
+    /// Gives back what is not used of the disk's space, beside reads and writes. What is copied has to have every change as
+    /// well, and only a log before the engine knows them.
+    fn defragment(&self, order: Defragment) {
+        (order.done)(Err(StorageError::disk("defragment", NO_LOG)));
+    }
     /// Does a part of what was asked for, where there is no thread for it; true if there is more for whoever calls this.
     fn pass(&self) -> bool {
         false
@@ -115,8 +123,11 @@ pub(crate) struct Defragment {
     /// How much has to stay free meanwhile, in bytes: below it the work is given up.
     pub free_bytes_min: u64,
     /// Called when the space is back, or will not be.
-    pub done: Box<dyn FnOnce(Result<(), StorageError>) + Send>,
+    pub done: Defragmented,
 }
+
+/// Called when a defragmentation has ended.
+pub type Defragmented = Box<dyn FnOnce(Result<(), StorageError>) + Send>;
 
 impl fmt::Debug for Defragment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -431,12 +442,6 @@ impl Database for SledDatabase {
         }
         // Whatever the engine has to say at its end, nobody needs it.
         let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(db)));
-    }
-
-    /// What is copied has to have every change as well, and only a log before it knows them.
-    fn defragment(&self, order: Defragment) {
-        let reason = "there is no log before the engine";
-        (order.done)(Err(StorageError::disk("defragment", reason)));
     }
 
     fn data_path(&self) -> Option<PathBuf> {

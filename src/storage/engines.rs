@@ -3,7 +3,7 @@
 //! A file names the one in use and is replaced by a rename: whatever a crash leaves, it names one that is whole. It never
 //! removes an engine before the one in use was opened, and never guesses which one that is.
 
-use super::database::{Database, SledDatabase, pause};
+use super::database::{Database, LOCK_RETRY_MS, SledDatabase, pause};
 use super::directory::{create_directory, directory, sync_directory};
 use super::engine_files::{self, damaged};
 use super::{StorageError, StorageLimits};
@@ -24,8 +24,6 @@ const NEXT_NAME_FILE: &str = "engine.next";
 const DIRECTORY_PREFIX: &str = "engine.";
 /// Whoever has the data directory open holds the lock of this file: an engine's own lock goes with the engine.
 const LOCK_FILE: &str = "lock";
-/// How long one wait for another process's lock is, in milliseconds.
-const LOCK_RETRY_MS: u64 = 50;
 
 /// The engines of one store.
 pub(crate) trait Engines: fmt::Debug + Send + Sync {

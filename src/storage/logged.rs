@@ -352,10 +352,6 @@ impl Database for LoggedDatabase {
         self.inner.engine().free_bytes()
     }
 
-    fn discard(&self) {
-        self.inner.engine().discard();
-    }
-
     fn defragment(&self, order: Defragment) {
         let settled = {
             let mut writing = self.writing();

@@ -46,6 +46,7 @@ mod value_cache;
 pub use codec::Identity;
 pub use compaction::CompactionStep;
 pub use core::Sizes;
+pub use database::Defragmented;
 pub use dump::StoreHash;
 pub use error::{ApplyError, ReadError, StorageError};
 pub use history::Stretch;
@@ -54,7 +55,6 @@ pub use mvcc::Writer;
 pub use read_view::{Done, ReadView, Wanted};
 pub use restore::{SnapshotInfo, inspect_snapshot, restore_snapshot};
 pub use snapshot::{Snapshot, SnapshotPart};
-pub use upkeep::Defragmented;
 
 use self::checkpoint::{Checkpointer, ReadAhead};
 use self::compaction::Compactor;

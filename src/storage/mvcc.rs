@@ -8,12 +8,13 @@ use super::checkpoint::Checkpointer;
 use super::codec::Identity;
 use super::compaction::{CompactionStep, Compactor};
 use super::core::Core;
+use super::database::Defragmented;
 use super::group::{Blocks, GroupWriter};
 use super::overlay::{LeaseChanges, Overlay};
 use super::readers::ReaderPool;
 use super::session::Session;
 use super::txn;
-use super::upkeep::{self, DefragmentRule, Defragmented};
+use super::upkeep::{self, DefragmentRule};
 use super::{ApplyError, StorageError};
 use crate::fault::{self, Fault};
 use crate::model::{

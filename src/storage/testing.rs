@@ -10,7 +10,8 @@ pub(crate) use held_reads::{HeldAnswer, answer_held, held_reads, hold_reads, run
 pub(crate) use logged_disk::{Kept, LogFault, LoggedDisk};
 pub(crate) use memory_engines::MemoryEngines;
 
-use super::database::{Change, Database, Defragment, Scan, Stored};
+pub(crate) use super::database::NO_LOG;
+use super::database::{Change, Database, Scan, Stored};
 use super::{
     ApplyError, CompactionStep, ReadError, ReadView, Readers, StorageError, StorageLimits, Stretch,
     Writer, open_on,
@@ -22,9 +23,6 @@ use crate::model::{
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, mpsc};
-
-/// Why a disk alone is not defragmented.
-pub(crate) const NO_LOG: &str = "there is no log before it";
 
 type Image = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -202,12 +200,6 @@ impl State {
 impl Database for MemoryDisk {
     /// A disk in memory has no lock to let go of.
     fn close(&self) {}
-
-    fn discard(&self) {}
-
-    fn defragment(&self, order: Defragment) {
-        (order.done)(Err(StorageError::disk("defragment", NO_LOG)));
-    }
 
     fn apply(&self, changes: Vec<Change>) -> Result<(), StorageError> {
         let mut state = self.0.lock().unwrap();

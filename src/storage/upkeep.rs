@@ -3,13 +3,10 @@
 //! The work itself is done elsewhere, beside all writes; nothing here waits for it.
 
 use super::core::{Core, Sizes};
-use super::database::Defragment;
+use super::database::{Defragment, Defragmented};
 use super::{StorageError, StorageLimits};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
-/// Called when a defragmentation has ended.
-pub type Defragmented = Box<dyn FnOnce(Result<(), StorageError>) + Send>;
 
 /// The defragmentations of one store.
 #[derive(Debug, Default)]

@@ -1,7 +1,7 @@
 //! Whoever settles the generations of the commit log, and between two of them copies the engine, when it is asked to.
 //!
-//! A generation never waits for more than one slice of a copy, and a copy that cannot be finished harms nobody: the engine
-//! in use stays what it is until another one is proven.
+//! A copy that cannot be finished harms nobody: the engine in use stays what it is until another one is proven. A generation
+//! waits for it no longer than it takes to copy twice its length, without which a copy need not come to its end.
 
 use super::settling::{settle, settle_copy};
 use super::{Inner, Layer};

@@ -160,10 +160,6 @@ impl Database for FailingLog {
         }
     }
 
-    fn discard(&self) {
-        self.log.discard();
-    }
-
     fn defragment(&self, order: Defragment) {
         self.log.defragment(order);
     }

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
+use tempfile::TempDir;
 
 /// How it ended, once it has.
 type Ended = Arc<Mutex<Vec<Result<(), StorageError>>>>;
@@ -52,14 +53,18 @@ fn filled(dir: &Path, engines: &MemoryEngines) -> LoggedDatabase {
     db
 }
 
-#[test]
-fn another_engine_takes_its_place_and_has_the_same() {
-    let (dir, engines, ended) = (
+fn started() -> (TempDir, MemoryEngines, LoggedDatabase, Ended) {
+    let (dir, engines) = (
         tempfile::tempdir().unwrap(),
         MemoryEngines::on(MemoryDisk::default()),
-        Ended::default(),
     );
     let db = filled(dir.path(), &engines);
+    (dir, engines, db, Ended::default())
+}
+
+#[test]
+fn another_engine_takes_its_place_and_has_the_same() {
+    let (_dir, engines, db, ended) = started();
     let (before, old) = (seen(&db), engines.chosen());
     db.defragment(order(&ended));
     drive(&db, &ended);
@@ -78,12 +83,7 @@ fn another_engine_takes_its_place_and_has_the_same() {
 
 #[test]
 fn what_is_written_meanwhile_is_in_both() {
-    let (dir, engines, ended) = (
-        tempfile::tempdir().unwrap(),
-        MemoryEngines::on(MemoryDisk::default()),
-        Ended::default(),
-    );
-    let db = filled(dir.path(), &engines);
+    let (dir, engines, db, ended) = started();
     db.defragment(order(&ended));
     let mut rounds = 0;
     while ended.lock().unwrap().is_empty() {
@@ -109,9 +109,7 @@ fn what_is_written_meanwhile_is_in_both() {
 /// Each commit fills a generation, and a slice is far less than that.
 #[test]
 fn who_writes_as_fast_as_it_settles_does_not_stay_ahead_of_the_copy() {
-    let (dir, ended) = (tempfile::tempdir().unwrap(), Ended::default());
-    let engines = MemoryEngines::on(MemoryDisk::default());
-    let db = filled(dir.path(), &engines);
+    let (_dir, _, db, ended) = started();
     db.defragment(order(&ended));
     for number in 0..1000 {
         if !ended.lock().unwrap().is_empty() {
@@ -125,9 +123,7 @@ fn who_writes_as_fast_as_it_settles_does_not_stay_ahead_of_the_copy() {
 
 #[test]
 fn who_is_told_may_panic_and_the_store_goes_on() {
-    let dir = tempfile::tempdir().unwrap();
-    let engines = MemoryEngines::on(MemoryDisk::default());
-    let db = filled(dir.path(), &engines);
+    let (_dir, engines, db, _) = started();
     db.defragment(Defragment {
         free_bytes_min: 0,
         done: Box::new(|_| panic!("the test says so")),
@@ -142,12 +138,7 @@ fn who_is_told_may_panic_and_the_store_goes_on() {
 
 #[test]
 fn who_asks_while_one_runs_is_answered_with_it() {
-    let (dir, engines, ended) = (
-        tempfile::tempdir().unwrap(),
-        MemoryEngines::on(MemoryDisk::default()),
-        Ended::default(),
-    );
-    let db = filled(dir.path(), &engines);
+    let (_dir, engines, db, ended) = started();
     db.defragment(order(&ended));
     db.sync().unwrap();
     db.defragment(order(&ended));
@@ -159,12 +150,7 @@ fn who_asks_while_one_runs_is_answered_with_it() {
 #[test]
 fn a_copy_that_fails_at_any_write_harms_nobody() {
     for calls in 0.. {
-        let (dir, engines, ended) = (
-            tempfile::tempdir().unwrap(),
-            MemoryEngines::on(MemoryDisk::default()),
-            Ended::default(),
-        );
-        let db = filled(dir.path(), &engines);
+        let (_dir, engines, db, ended) = started();
         let before = seen(&db);
         engines.fail_made_after(calls);
         db.defragment(order(&ended));
@@ -193,12 +179,7 @@ fn a_copy_that_fails_at_any_write_harms_nobody() {
 
 #[test]
 fn a_copy_that_has_lost_something_is_found_out() {
-    let (dir, engines, ended) = (
-        tempfile::tempdir().unwrap(),
-        MemoryEngines::on(MemoryDisk::default()),
-        Ended::default(),
-    );
-    let db = filled(dir.path(), &engines);
+    let (_dir, engines, db, ended) = started();
     db.defragment(order(&ended));
     // Once the record is copied, the copy loses it.
     while engines
@@ -216,12 +197,7 @@ fn a_copy_that_has_lost_something_is_found_out() {
 
 #[test]
 fn a_copy_that_has_something_more_is_found_out() {
-    let (dir, engines, ended) = (
-        tempfile::tempdir().unwrap(),
-        MemoryEngines::on(MemoryDisk::default()),
-        Ended::default(),
-    );
-    let db = filled(dir.path(), &engines);
+    let (_dir, engines, db, ended) = started();
     db.defragment(order(&ended));
     while engines.made().is_none() {
         db.sync().unwrap();
@@ -237,12 +213,7 @@ fn a_copy_that_has_something_more_is_found_out() {
 
 #[test]
 fn a_choice_that_fails_ends_the_store() {
-    let (dir, engines, ended) = (
-        tempfile::tempdir().unwrap(),
-        MemoryEngines::on(MemoryDisk::default()),
-        Ended::default(),
-    );
-    let db = filled(dir.path(), &engines);
+    let (_dir, engines, db, ended) = started();
     engines.fail_to_choose();
     db.defragment(order(&ended));
     while ended.lock().unwrap().is_empty() {
@@ -257,12 +228,7 @@ fn a_choice_that_fails_ends_the_store() {
 
 #[test]
 fn a_disk_without_room_is_left_alone() {
-    let (dir, engines, ended) = (
-        tempfile::tempdir().unwrap(),
-        MemoryEngines::on(MemoryDisk::default()),
-        Ended::default(),
-    );
-    let db = filled(dir.path(), &engines);
+    let (_dir, engines, db, ended) = started();
     engines.chosen().set_free_bytes(999);
     db.defragment(order(&ended));
     drive(&db, &ended);
@@ -281,12 +247,7 @@ fn a_disk_without_room_is_left_alone() {
 
 #[test]
 fn closing_gives_up_what_has_not_ended() {
-    let (dir, engines, ended) = (
-        tempfile::tempdir().unwrap(),
-        MemoryEngines::on(MemoryDisk::default()),
-        Ended::default(),
-    );
-    let db = filled(dir.path(), &engines);
+    let (dir, engines, db, ended) = started();
     let before = seen(&db);
     db.defragment(order(&ended));
     for _ in 0..3 {

@@ -1,6 +1,6 @@
 //! A generation on its way into the engine, beside the one that is being written.
 
-use super::super::database::{Change, Database, Defragment, Scan, Stored};
+use super::super::database::{Change, Database, Scan, Stored};
 use super::super::logged::LoggedDatabase;
 use super::super::testing::{MemoryDisk, MemoryEngines};
 use super::super::{Readers, StorageError};
@@ -85,12 +85,6 @@ impl Database for Gated {
         if let Some(closing) = self.at_close.0.lock().unwrap().take() {
             closing();
         }
-    }
-
-    fn discard(&self) {}
-
-    fn defragment(&self, order: Defragment) {
-        self.disk.defragment(order);
     }
 
     fn size_bytes(&self) -> Result<u64, StorageError> {

@@ -320,8 +320,7 @@ int symlinkat(const char *from, int at, const char *to) { REAL(symlinkat); UNSEE
 int truncate(const char *path, off_t bytes) { REAL(truncate); UNSEEN_NAME(-1, path); return real(path, bytes); }
 int truncate64(const char *path, off64_t bytes) { REAL(truncate64); UNSEEN_NAME(-1, path); return real(path, bytes); }
 
-int unlink(const char *path) {
-    REAL(unlink);
+static int removed(const char *path, int (*real)(const char *)) {
     if (!inside(path)) return real(path);
     pthread_mutex_lock(&lock);
     int done = real(path);
@@ -330,15 +329,8 @@ int unlink(const char *path) {
     return done;
 }
 
-int rmdir(const char *path) {
-    REAL(rmdir);
-    if (!inside(path)) return real(path);
-    pthread_mutex_lock(&lock);
-    int done = real(path);
-    if (!done) record(UNLINK, path, 0, 0, NULL, 0);
-    pthread_mutex_unlock(&lock);
-    return done;
-}
+int unlink(const char *path) { REAL(unlink); return removed(path, real); }
+int rmdir(const char *path) { REAL(rmdir); return removed(path, real); }
 
 int mkdir(const char *path, mode_t mode) {
     REAL(mkdir);
