@@ -155,7 +155,7 @@ pub struct HttpArgs {
     )]
     #[arg(default_value = "*")]
     pub cors: String,
-    /// Host names that HTTP/1 requests may be addressed to, with commas between them; * is all.
+    /// Host names that plain requests may be addressed to, with commas between them; * is all.
     #[arg(
         long,
         env = "VIGIL_HOST_WHITELIST",

@@ -5,8 +5,10 @@
 mod connection;
 mod handshake;
 mod http1;
+mod http2;
 mod io;
 mod run;
+mod web_side;
 
 #[cfg(test)]
 mod tests;
@@ -20,10 +22,11 @@ use crate::api::{
 use crate::backend::{Backend, LocalBackend};
 use crate::tls::ServerTls;
 use actix_rt::{Arbiter, ArbiterHandle};
+use actix_web::web;
+use connection::Protocols;
 use std::future::Future;
 use std::io as std_io;
 use std::net::{SocketAddr, TcpListener};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -31,6 +34,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
+use web_side::WebSide;
 
 /// How long accepting pauses after an error, which is most often a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -64,9 +68,9 @@ pub struct ServerLimits {
     pub keepalive_timeout: Duration,
     /// How long a new connection may take to say its first word: HTTP/2's preface, or the head of an HTTP/1 request.
     pub first_word_timeout: Duration,
-    /// How long an HTTP/1 connection may be idle between two requests, and a request's body stand still.
+    /// How long an HTTP/1 connection may be idle between two requests, and a plain request's body stand still.
     pub http_idle_timeout: Duration,
-    /// How often an event stream over HTTP/1 is told how far it has come while nothing happens.
+    /// How often an event stream over plain HTTP is told how far it has come while nothing happens.
     pub event_keep_alive_interval: Duration,
     /// How long calls may take to finish once the server is stopping.
     pub shutdown_grace: Duration,
@@ -210,7 +214,7 @@ pub fn start<B: Backend>(
         };
         let http = Http::new(edge.clone(), http.clone(), clocks, Arc::clone(&counts));
         let signal = signal.clone();
-        // What serves HTTP/1 never leaves its thread, so it is made there.
+        // What serves HTTP never leaves its thread, so it is made there.
         let serving = arbiter.spawn_fn(move || {
             actix_rt::spawn(async move {
                 work(edge, http, accepted, limits, signal).await;
@@ -339,15 +343,22 @@ async fn work<B: Backend>(
     limits: ServerLimits,
     mut signal: StopSignal,
 ) {
-    let http1 = http1::service(http, limits, &signal).await;
+    let http = web::Data::new(http);
+    let Some(web) = WebSide::new(http.clone()).await else {
+        return log::error!("no HTTP: its service cannot be made");
+    };
+    let protocols = Protocols {
+        edge,
+        web,
+        http1: http1::service(http, limits, &signal).await,
+    };
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             () = signal.stopped() => break,
             next = accepted.recv() => match next {
                 Some(next) => {
-                    let protocols = (edge.clone(), Rc::clone(&http1));
-                    let served = connection::serve(next, protocols, limits, signal.clone());
+                    let served = connection::serve(next, protocols.clone(), limits, signal.clone());
                     connections.spawn_local(served);
                 }
                 None => break,

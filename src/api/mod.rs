@@ -13,6 +13,6 @@ mod stop;
 pub mod pb;
 
 pub use counts::Counts;
-pub use grpc::{Edge, EdgeFuture, EdgeLimits, Member};
+pub use grpc::{Edge, EdgeFuture, EdgeLimits, Member, is_for_grpc};
 pub use http::{Http, HttpClocks, HttpSettings, NameList, guard};
 pub use stop::{Stop, StopSignal};

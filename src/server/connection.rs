@@ -1,23 +1,17 @@
-//! One connection on its worker: HTTP/2 by hyper and HTTP/1 by actix-web, every task on the worker's own thread.
+//! One connection on its worker: its first word says whether it is HTTP/2, HTTP/1 or nothing that is known here.
 //!
-//! `tonic::transport::Server` would spawn outside of the worker's `LocalSet`, where no actor can be started (T1).
+//! Nothing is answered here but a client that does not speak TLS where it has to.
 
 use super::handshake::handshake;
 use super::http1::Http1;
 use super::io::Io;
-use super::{Accepted, ServerLimits};
+use super::web_side::WebSide;
+use super::{Accepted, ServerLimits, http2};
 use crate::api::{Edge, StopSignal};
 use crate::backend::Backend;
 use crate::tls::ServerTls;
-use hyper::rt::Executor;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::sockopt;
-use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
-use std::pin::pin;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -30,24 +24,18 @@ const SILENCE_MAX: Duration = Duration::from_mins(1);
 /// How many reads of a request are dropped at most before its connection is closed.
 const HTTP1_READS_MAX: usize = 64;
 
-/// Spawns on the current thread's `LocalSet`.
-#[derive(Clone, Copy, Debug)]
-struct LocalExecutor;
-
-impl<F> Executor<F> for LocalExecutor
-where
-    F: Future + 'static,
-    F::Output: 'static,
-{
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
-    }
+/// What a connection may turn out to speak.
+#[derive(Clone)]
+pub(super) struct Protocols<B> {
+    pub(super) edge: Edge<B>,
+    pub(super) web: WebSide,
+    pub(super) http1: Http1,
 }
 
 /// Serves a connection until its client leaves; when the server stops, until its calls are answered.
 pub(super) async fn serve<B: Backend>(
     accepted: Accepted,
-    (edge, http1): (Edge<B>, Http1),
+    protocols: Protocols<B>,
     limits: ServerLimits,
     mut signal: StopSignal,
 ) {
@@ -66,44 +54,14 @@ pub(super) async fn serve<B: Backend>(
         () = signal.stopped() => return,
     };
     match word {
-        FirstWord::Http2 => serve_http2(socket, peer, edge, limits, signal).await,
-        FirstWord::Http1 => http1(socket, peer).await,
+        FirstWord::Http2 => {
+            let sides = (protocols.edge, protocols.web);
+            http2::serve(socket, peer, sides, limits, signal).await;
+        }
+        FirstWord::Http1 => (protocols.http1)(socket, peer).await,
         FirstWord::Other => log::debug!("connection from {peer}: not HTTP"),
     }
     drop(place);
-}
-
-async fn serve_http2<B: Backend>(
-    socket: Io,
-    peer: SocketAddr,
-    edge: Edge<B>,
-    limits: ServerLimits,
-    mut signal: StopSignal,
-) {
-    let service = service_fn(move |request| edge.handle(request));
-    let served = http2::Builder::new(LocalExecutor)
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(limits.streams_per_connection_max)
-        .max_pending_accept_reset_streams(limits.resets_pending_max)
-        .max_send_buf_size(limits.send_buffer_bytes_max.min(u32::MAX as usize))
-        .max_header_list_size(limits.header_bytes_max)
-        .initial_stream_window_size(limits.stream_window_bytes)
-        .initial_connection_window_size(limits.connection_window_bytes)
-        .keep_alive_interval(limits.keepalive_interval)
-        .keep_alive_timeout(limits.keepalive_timeout)
-        .serve_connection(TokioIo::new(socket), service);
-    let mut served = pin!(served);
-    let end = tokio::select! {
-        end = served.as_mut() => end,
-        () = signal.stopped() => {
-            served.as_mut().graceful_shutdown();
-            served.await
-        }
-    };
-    if let Err(error) = end {
-        // Clients leave without a word all the time.
-        log::debug!("connection from {peer}: {error}");
-    }
 }
 
 /// Takes the socket into this thread's reactor, makes it secret where TLS is spoken, and waits for all of the client's

@@ -4,13 +4,13 @@
 
 use super::ServerLimits;
 use super::io::Io;
-use crate::api::{Http, StopSignal, guard};
+use super::web_side::app;
+use crate::api::{Http, StopSignal};
 use crate::backend::Backend;
 use actix_http::HttpService;
 use actix_service::{Service, ServiceFactory, map_config};
 use actix_web::dev::AppConfig;
-use actix_web::middleware::from_fn;
-use actix_web::{App, web};
+use actix_web::web;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use std::net::SocketAddr;
@@ -29,17 +29,11 @@ pub(super) type Http1 = Rc<dyn Fn(Io, SocketAddr) -> LocalBoxFuture<'static, ()>
 /// The HTTP/1 side of a worker. A client that closes its sending side has left, and its streams end; when the server
 /// stops, what is being answered is finished and nothing new is begun.
 pub(super) async fn service<B: Backend>(
-    http: Http<B>,
+    http: web::Data<Http<B>>,
     limits: ServerLimits,
     signal: &StopSignal,
 ) -> Http1 {
-    let http = web::Data::new(http);
-    let app = move || {
-        App::new()
-            .wrap(from_fn(guard::<B>))
-            .configure(|config| Http::configure(&http, config))
-    };
-    let app = map_config(app(), |()| AppConfig::default());
+    let app = map_config(app(http), |()| AppConfig::default());
     let signal = signal.clone();
     let factory = HttpService::build()
         .keep_alive(kept(limits.http_idle_timeout))

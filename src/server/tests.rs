@@ -10,6 +10,7 @@ mod kv;
 mod lifecycle;
 mod tls;
 mod watch;
+mod web_side;
 
 use super::{Server, ServerLimits, Worker, start};
 use crate::api::{HttpSettings, Member, pb};

@@ -240,6 +240,12 @@ fn refuse_in_http(status: StatusCode) -> Response<Body> {
     response
 }
 
+/// True for what is meant for the gRPC edge, be it a call that is served or not.
+pub fn is_for_grpc(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    content_type.is_some_and(|it| it.starts_with(GRPC.as_bytes()))
+}
+
 /// True for `application/grpc`, alone or with the name of a message format or parameters behind it.
 fn is_grpc(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);

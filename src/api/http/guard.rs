@@ -5,7 +5,7 @@
 
 use super::{Http, reply};
 use crate::backend::Backend;
-use actix_web::body::{BoxBody, EitherBody, MessageBody};
+use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, HOST,
@@ -55,9 +55,9 @@ impl NameList {
 pub async fn guard<B: Backend>(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<EitherBody<impl MessageBody, BoxBody>>, Error> {
+) -> Result<ServiceResponse, Error> {
     let Some(http) = request.app_data::<web::Data<Http<B>>>().cloned() else {
-        return Ok(next.call(request).await?.map_into_left_body());
+        return Ok(next.call(request).await?.map_into_boxed_body());
     };
     let settings = &http.settings;
     let host = request.headers().get(HOST);
@@ -65,14 +65,14 @@ pub async fn guard<B: Backend>(
     if !settings.host_whitelist.allows(host_name(host)) {
         let said = format!("the host {host:?} is not in --host-whitelist\n");
         let refusal = reply::text(StatusCode::MISDIRECTED_REQUEST, said);
-        return Ok(request.into_response(refusal).map_into_right_body());
+        return Ok(request.into_response(refusal));
     }
     let origin = allowed_origin(&settings.cors, request.headers());
     let mut response = if request.method() == Method::OPTIONS {
         let nothing = HttpResponse::Ok().finish();
-        request.into_response(nothing).map_into_right_body()
+        request.into_response(nothing)
     } else {
-        next.call(request).await?.map_into_left_body()
+        next.call(request).await?.map_into_boxed_body()
     };
     if let Some(origin) = origin {
         let headers = response.headers_mut();

@@ -1,4 +1,4 @@
-//! The HTTP/1 edge of one worker: JSON for every gRPC call, events for browsers and curl, and what operators ask for.
+//! The HTTP edge of one worker: JSON for every gRPC call, events for browsers and curl, and what operators ask for.
 //!
 //! It decides nothing that a gRPC client is told otherwise: JSON calls go through the gRPC edge, and watches are streams
 //! of the same kind. Nothing here outlives its connection.

@@ -70,7 +70,7 @@ impl Client {
     }
 }
 
-fn events(revisions: &[i64], value: impl Into<Bytes>) -> Arc<Batch> {
+pub(super) fn events(revisions: &[i64], value: impl Into<Bytes>) -> Arc<Batch> {
     let value = value.into();
     let event = |revision: &i64| {
         let kv = KeyValue {
@@ -86,7 +86,7 @@ fn events(revisions: &[i64], value: impl Into<Bytes>) -> Arc<Batch> {
     Arc::new(Batch::new(revisions.iter().map(event).collect(), false).unwrap())
 }
 
-async fn push(outbox: &Arc<Outbox>, batch: Arc<Batch>) {
+pub(super) async fn push(outbox: &Arc<Outbox>, batch: Arc<Batch>) {
     let room = Arc::clone(outbox).room(Arc::clone(&batch)).await.unwrap();
     outbox.push(StreamItem::Events {
         watch_id: WatchId(0),

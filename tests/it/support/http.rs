@@ -1,4 +1,4 @@
-//! A client of plain HTTP/1: one connection for each request.
+//! A client of HTTP/1, or of HTTP/2 over TLS: one connection for each request.
 //!
 //! It sends what it is told and shows what came back; it knows no path and reads no JSON but as JSON.
 
@@ -8,19 +8,26 @@ use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::client::conn::http1::handshake;
+use hyper::client::conn::{http1, http2};
 use hyper::{HeaderMap, Request, Response};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 /// A server, as somebody with curl sees it.
 #[derive(Clone, Debug)]
 pub(crate) struct Http {
     endpoint: String,
+    tls: Option<Arc<ClientConfig>>,
 }
 
 /// A whole answer.
@@ -44,6 +51,16 @@ impl Http {
     pub(crate) fn to(peer: &Peer) -> Self {
         Self {
             endpoint: peer.endpoint().to_owned(),
+            tls: None,
+        }
+    }
+
+    /// HTTP/2 over TLS, which is what browsers and curl choose there.
+    pub(crate) fn over_tls(endpoint: &str, mut tls: ClientConfig) -> Self {
+        tls.alpn_protocols = vec![b"h2".to_vec()];
+        Self {
+            endpoint: endpoint.to_owned(),
+            tls: Some(Arc::new(tls)),
         }
     }
 
@@ -114,31 +131,62 @@ impl Http {
         body: B,
     ) -> (Response<Incoming>, Connection)
     where
-        B: hyper::body::Body<Data = Bytes, Error = Infallible> + Send + 'static,
+        B: hyper::body::Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
     {
-        let socket = TcpStream::connect(&self.endpoint).await;
-        let socket = TokioIo::new(socket.expect("the server takes a connection"));
-        let (mut sender, connection) = handshake(socket).await.expect("HTTP/1");
-        let connection = Connection(tokio::spawn(async move {
-            // How it ended is seen at the answer.
-            let _ = connection.await;
-        }));
-        let mut request = Request::builder().method(method).uri(path);
-        if !headers.iter().any(|(name, _)| *name == "host") {
-            request = request.header("host", &self.endpoint);
+        let scheme = self.tls.as_ref().map_or("http", |_| "https");
+        let uri = format!("{scheme}://{}{path}", self.endpoint);
+        let mut request = Request::builder().method(method).uri(uri);
+        if self.tls.is_none() {
+            request = request.uri(path);
+            if !headers.iter().any(|(name, _)| *name == "host") {
+                request = request.header("host", &self.endpoint);
+            }
         }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let request = request.body(body).expect("a request");
-        let response = sender.send_request(request).await;
+        let socket = TcpStream::connect(&self.endpoint).await;
+        let socket = socket.expect("the server takes a connection");
+        let (response, connection) = match &self.tls {
+            None => {
+                let connecting = http1::handshake(TokioIo::new(socket)).await;
+                let (mut sender, connection) = connecting.expect("HTTP/1");
+                let connection = Connection::spawn(connection);
+                (sender.send_request(request).await, connection)
+            }
+            Some(tls) => {
+                let socket = encrypted(socket, tls).await.expect("a handshake");
+                let io = TokioIo::new(socket);
+                let connecting = http2::handshake(TokioExecutor::new(), io).await;
+                let (mut sender, connection) = connecting.expect("HTTP/2");
+                let connection = Connection::spawn(connection);
+                (sender.send_request(request).await, connection)
+            }
+        };
         (response.expect("an answer"), connection)
     }
+}
+
+async fn encrypted(socket: TcpStream, tls: &Arc<ClientConfig>) -> io::Result<TlsStream<TcpStream>> {
+    let name = ServerName::from(socket.peer_addr()?.ip());
+    TlsConnector::from(Arc::clone(tls))
+        .connect(name, socket)
+        .await
 }
 
 /// The task of a connection, which ends with whoever uses it.
 #[derive(Debug)]
 struct Connection(JoinHandle<()>);
+
+impl Connection {
+    fn spawn(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) -> Self {
+        Self(tokio::spawn(async move {
+            // How it ended is seen at the answer.
+            let _ = connection.await;
+        }))
+    }
+}
 
 impl Drop for Connection {
     fn drop(&mut self) {

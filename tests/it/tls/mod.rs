@@ -2,6 +2,8 @@
 //!
 //! Certificates are made here by authorities of the tests' own; the clients are etcdctl and Vigil's verbs.
 
+mod http2;
+
 use crate::support::peer::{etcd_binary, vigil_binary};
 use crate::support::process::Process;
 use crate::support::tool::{Running, Said, printed, run};
