@@ -17,9 +17,9 @@ pub use run::{ServeConfig, ServeError, run};
 
 use crate::actors::Engine;
 use crate::api::{
-    Counts, Edge, EdgeLimits, Http, HttpClocks, HttpSettings, Member, Stop, StopSignal,
+    Counts, Edge, EdgeLimits, Http, HttpClocks, HttpSettings, Member, Served, Stop, StopSignal,
 };
-use crate::backend::{Backend, LocalBackend};
+use crate::backend::LocalBackend;
 use crate::tls::ServerTls;
 use actix_rt::{Arbiter, ArbiterHandle};
 use actix_web::web;
@@ -174,7 +174,7 @@ pub struct Server {
 /// # Errors
 ///
 /// When there are no workers, when one of them has stopped, or when the listener cannot be used.
-pub fn start<B: Backend>(
+pub fn start<B: Served>(
     listening: impl Into<Listening>,
     workers: Vec<Worker<B>>,
     member: Member,
@@ -336,7 +336,7 @@ async fn deal(queues: &[mpsc::Sender<Accepted>], turn: &mut usize, mut accepted:
 }
 
 /// Serves the connections of one worker, on its own thread, until the server stops and they are gone.
-async fn work<B: Backend>(
+async fn work<B: Served>(
     edge: Edge<B>,
     http: Http<B>,
     mut accepted: mpsc::Receiver<Accepted>,

@@ -13,6 +13,8 @@ mod stop;
 pub mod pb;
 
 pub use counts::Counts;
-pub use grpc::{Edge, EdgeFuture, EdgeLimits, Member, is_for_grpc};
+pub use grpc::{
+    Calls, Edge, EdgeFuture, EdgeLimits, Member, Served, Serving, StoreCalls, is_for_grpc,
+};
 pub use http::{Http, HttpClocks, HttpSettings, NameList, guard};
 pub use stop::{Stop, StopSignal};

@@ -3,12 +3,12 @@
 //! It passes on, and decides nothing.
 
 use super::{
-    Backend, BackendError, GrantedLease, Identity, Inspection, LeaseTime, StoreStatus,
-    WatchControl, WatchCreate,
+    Backend, BackendError, Depth, GrantedLease, Identity, Inspection, LeaseTime, StoreBackend,
+    StoreStatus, WatchControl, WatchCreate,
 };
 use crate::actors::{Engine, Outbox, OutboxReader, SnapshotPart, StoreHash, WatchStream};
 use crate::model::{
-    Alarm, LeaseId, RangeAnswer, RangeQuery, Revision, WatchId, Write, WriteAnswer,
+    Alarm, KeyRange, LeaseId, RangeAnswer, RangeQuery, Revision, WatchId, Write, WriteAnswer,
 };
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 /// The raft term that headers carry: a store of one member elected itself once, before it was born.
 const RAFT_TERM: u64 = 2;
+/// No key is smaller.
+const FIRST_KEY: &[u8] = b"\0";
 
 /// The engine, as seen from one worker's connections.
 #[derive(Clone, Debug)]
@@ -47,6 +49,28 @@ impl Backend for LocalBackend {
         self.engine.revision()
     }
 
+    fn store(&self) -> Option<StoreStatus> {
+        Some(self.status())
+    }
+
+    async fn check(&self, _depth: Depth) -> Result<(), BackendError> {
+        // One member reads its own writes, so all reads are the same.
+        let mut query = RangeQuery::latest(KeyRange::single(FIRST_KEY));
+        query.keys_only = true;
+        query.limit = 1;
+        self.engine.range(query).await.map(drop)
+    }
+
+    async fn inspect(&self) -> Vec<Inspection> {
+        self.engine.inspect().await
+    }
+
+    fn open_stream(&self) -> Result<(Self::Control, OutboxReader), BackendError> {
+        self.engine.open_stream(self.worker)
+    }
+}
+
+impl StoreBackend for LocalBackend {
     fn status(&self) -> StoreStatus {
         let view = self.engine.view();
         let sizes = view.sizes();
@@ -102,10 +126,6 @@ impl Backend for LocalBackend {
         self.engine.leases().await
     }
 
-    async fn inspect(&self) -> Vec<Inspection> {
-        self.engine.inspect().await
-    }
-
     async fn hash(&self, at: Option<Revision>) -> Result<StoreHash, BackendError> {
         self.engine.hash(at).await
     }
@@ -120,10 +140,6 @@ impl Backend for LocalBackend {
 
     async fn set_alarm(&self, alarm: Alarm, raise: bool) -> Result<bool, BackendError> {
         self.engine.set_alarm(alarm, raise).await
-    }
-
-    fn open_stream(&self) -> Result<(Self::Control, OutboxReader), BackendError> {
-        self.engine.open_stream(self.worker)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What stands behind the edge: one trait, and the engine as its local implementation.
+//! What stands behind the edge: what every backend has, what one with a store of its own has, and the engine as that.
 //!
 //! Nothing here knows a protocol; nothing in `api` knows which backend it has.
 
@@ -65,6 +65,30 @@ pub trait WatchControl: Send + 'static {
     fn outbox(&self) -> &Arc<Outbox>;
 }
 
+/// How far a check of the backend's health goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Would it help to start this process again?
+    Process,
+    /// Does whoever answers here answer a read?
+    Member,
+    /// Does the whole cluster agree on one?
+    Cluster,
+}
+
+/// A number that a backend has of itself, by the name and in the words of the metrics that show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Measure {
+    /// Its name.
+    pub name: &'static str,
+    /// True for what only grows.
+    pub is_counter: bool,
+    /// What it says.
+    pub help: &'static str,
+    /// Its values, each with what it is the value of, if there is more than one.
+    pub samples: Vec<(Option<(&'static str, String)>, u64)>,
+}
+
 /// What the edge serves: the engine on this machine, or a cluster behind a relay. Each worker thread has its own.
 pub trait Backend: Clone + Send + Sync + 'static {
     /// The commanding end of this backend's watch streams.
@@ -72,8 +96,24 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// Who answers.
     fn identity(&self) -> Identity;
-    /// The store's revision now.
+    /// The store's revision now, as far as it is known here.
     fn revision(&self) -> Revision;
+    /// What there is to tell of the store, if it is here.
+    fn store(&self) -> Option<StoreStatus>;
+    /// What else there is to tell in numbers.
+    fn measures(&self) -> Vec<Measure> {
+        Vec::new()
+    }
+    /// Is the backend well? The error says why not.
+    fn check(&self, depth: Depth) -> impl Future<Output = Result<(), BackendError>> + Send;
+    /// What everything behind the edge holds, for metrics.
+    fn inspect(&self) -> impl Future<Output = Vec<Inspection>> + Send;
+    /// Opens a watch stream on the calling worker thread.
+    fn open_stream(&self) -> Result<(Self::Control, OutboxReader), BackendError>;
+}
+
+/// A backend that has the store itself, and answers every other call in model values.
+pub trait StoreBackend: Backend {
     /// What there is to tell of the store.
     fn status(&self) -> StoreStatus;
     /// Reads a range; the revision is the one that the answer's header carries.
@@ -118,8 +158,6 @@ pub trait Backend: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<Bytes>, BackendError>> + Send;
     /// All leases, those that end first in front.
     fn leases(&self) -> impl Future<Output = Result<Vec<LeaseId>, BackendError>> + Send;
-    /// What everything behind the edge holds, for metrics.
-    fn inspect(&self) -> impl Future<Output = Vec<Inspection>> + Send;
     /// The hash of all records up to a revision, or up to the last one.
     fn hash(
         &self,
@@ -135,6 +173,4 @@ pub trait Backend: Clone + Send + Sync + 'static {
         alarm: Alarm,
         raise: bool,
     ) -> impl Future<Output = Result<bool, BackendError>> + Send;
-    /// Opens a watch stream on the calling worker thread.
-    fn open_stream(&self) -> Result<(Self::Control, OutboxReader), BackendError>;
 }

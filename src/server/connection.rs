@@ -7,8 +7,7 @@ use super::http1::Http1;
 use super::io::Io;
 use super::web_side::WebSide;
 use super::{Accepted, ServerLimits, http2};
-use crate::api::{Edge, StopSignal};
-use crate::backend::Backend;
+use crate::api::{Edge, Served, StopSignal};
 use crate::tls::ServerTls;
 use rustix::net::sockopt;
 use std::io;
@@ -26,14 +25,14 @@ const HTTP1_READS_MAX: usize = 64;
 
 /// What a connection may turn out to speak.
 #[derive(Clone)]
-pub(super) struct Protocols<B> {
+pub(super) struct Protocols<B: Served> {
     pub(super) edge: Edge<B>,
     pub(super) web: WebSide,
     pub(super) http1: Http1,
 }
 
 /// Serves a connection until its client leaves; when the server stops, until its calls are answered.
-pub(super) async fn serve<B: Backend>(
+pub(super) async fn serve<B: Served>(
     accepted: Accepted,
     protocols: Protocols<B>,
     limits: ServerLimits,

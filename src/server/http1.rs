@@ -5,8 +5,7 @@
 use super::ServerLimits;
 use super::io::Io;
 use super::web_side::app;
-use crate::api::{Http, StopSignal};
-use crate::backend::Backend;
+use crate::api::{Http, Served, StopSignal};
 use actix_http::HttpService;
 use actix_service::{Service, ServiceFactory, map_config};
 use actix_web::dev::AppConfig;
@@ -28,7 +27,7 @@ pub(super) type Http1 = Rc<dyn Fn(Io, SocketAddr) -> LocalBoxFuture<'static, ()>
 
 /// The HTTP/1 side of a worker. A client that closes its sending side has left, and its streams end; when the server
 /// stops, what is being answered is finished and nothing new is begun.
-pub(super) async fn service<B: Backend>(
+pub(super) async fn service<B: Served>(
     http: web::Data<Http<B>>,
     limits: ServerLimits,
     signal: &StopSignal,

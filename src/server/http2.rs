@@ -6,8 +6,7 @@
 use super::ServerLimits;
 use super::io::Io;
 use super::web_side::{WebBody, WebSide};
-use crate::api::{Edge, StopSignal, is_for_grpc};
-use crate::backend::Backend;
+use crate::api::{Edge, Served, StopSignal, is_for_grpc};
 use futures_util::future::Either;
 use futures_util::{FutureExt, TryFutureExt};
 use http::Request;
@@ -36,7 +35,7 @@ where
 }
 
 /// Serves a connection until its client leaves; when the server stops, until its calls are answered.
-pub(super) async fn serve<B: Backend>(
+pub(super) async fn serve<B: Served>(
     socket: Io,
     peer: SocketAddr,
     (edge, web): (Edge<B>, WebSide),

@@ -3,8 +3,7 @@
 //! What is answered is the edge's business. Nothing here looks into a body, and none is held: what is read of one is passed
 //! on when there is room for it.
 
-use crate::api::{Http, guard};
-use crate::backend::Backend;
+use crate::api::{Http, Served, guard};
 use actix_http::body::{BodySize, BoxBody, MessageBody};
 use actix_http::error::PayloadError;
 use actix_http::header::{HeaderName, HeaderValue};
@@ -30,7 +29,7 @@ use std::task::{Context, Poll};
 type Answering = LocalBoxFuture<'static, actix_http::Response<BoxBody>>;
 
 /// The HTTP side as actix-web runs it.
-pub(super) fn app<B: Backend>(
+pub(super) fn app<B: Served>(
     http: web::Data<Http<B>>,
 ) -> App<
     impl ServiceFactory<
@@ -52,7 +51,7 @@ pub(super) struct WebSide(Rc<dyn Fn(actix_http::Request) -> Answering>);
 
 impl WebSide {
     /// Makes the side; `None` when actix-web cannot.
-    pub(super) async fn new<B: Backend>(http: web::Data<Http<B>>) -> Option<Self> {
+    pub(super) async fn new<B: Served>(http: web::Data<Http<B>>) -> Option<Self> {
         let factory = app(http).into_factory();
         let service = factory.new_service(AppConfig::default()).await.ok()?;
         Some(Self(Rc::new(move |request| {

@@ -8,7 +8,7 @@ use crate::api::convert;
 use crate::api::pb::etcdserverpb as pb;
 use crate::api::pb::etcdserverpb::cluster_server::Cluster;
 use crate::api::status;
-use crate::backend::Backend;
+use crate::backend::StoreBackend;
 use crate::model::Revision;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
@@ -20,7 +20,7 @@ pub(super) struct ClusterService<B> {
     member: Arc<Member>,
 }
 
-impl<B: Backend> ClusterService<B> {
+impl<B: StoreBackend> ClusterService<B> {
     /// A service that tells of `member`.
     pub(super) fn new(backend: B, member: Arc<Member>) -> Self {
         Self { backend, member }
@@ -28,7 +28,7 @@ impl<B: Backend> ClusterService<B> {
 }
 
 #[tonic::async_trait]
-impl<B: Backend> Cluster for ClusterService<B> {
+impl<B: StoreBackend> Cluster for ClusterService<B> {
     async fn member_list(
         &self,
         _request: Request<pb::MemberListRequest>,
@@ -88,7 +88,7 @@ impl<B: Backend> Cluster for ClusterService<B> {
     }
 }
 
-impl<B: Backend> ClusterService<B> {
+impl<B: StoreBackend> ClusterService<B> {
     fn check_member(&self, id: u64) -> Result<(), Status> {
         if id == self.backend.identity().member_id {
             Ok(())

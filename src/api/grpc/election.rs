@@ -11,7 +11,7 @@ use crate::api::pb::v3electionpb::{
 };
 use crate::api::status;
 use crate::api::stop::StopSignal;
-use crate::backend::Backend;
+use crate::backend::StoreBackend;
 use crate::model::{EventKind, KeyRange, KeyValue, LeaseId, Op, OpBody, Put, Revision, Txn, Write};
 use bytes::Bytes;
 use futures_util::stream;
@@ -26,7 +26,7 @@ pub(super) struct ElectionService<B> {
     stop: StopSignal,
 }
 
-impl<B: Backend> ElectionService<B> {
+impl<B: StoreBackend> ElectionService<B> {
     /// A service whose candidates are keys of `backend`, and whose observers are let go when `stop` is heard.
     pub(super) fn new(backend: B, stop: StopSignal) -> Self {
         Self { backend, stop }
@@ -64,7 +64,7 @@ fn proof(leader: Option<LeaderKey>) -> Result<LeaderKey, Status> {
 }
 
 /// Who observes an election, and what was said last.
-struct Observer<B: Backend> {
+struct Observer<B: StoreBackend> {
     backend: B,
     name: Bytes,
     stop: StopSignal,
@@ -73,7 +73,7 @@ struct Observer<B: Backend> {
     ended: bool,
 }
 
-impl<B: Backend> Observer<B> {
+impl<B: StoreBackend> Observer<B> {
     /// The next change of the leader, or of what it says.
     async fn next(&mut self) -> Result<LeaderResponse, Status> {
         loop {
@@ -132,7 +132,7 @@ impl<B: Backend> Observer<B> {
 }
 
 #[tonic::async_trait]
-impl<B: Backend> Election for ElectionService<B> {
+impl<B: StoreBackend> Election for ElectionService<B> {
     type ObserveStream = BoxStream<LeaderResponse>;
 
     async fn campaign(

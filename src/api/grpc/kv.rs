@@ -10,7 +10,7 @@ use crate::api::pb::etcdserverpb::{
     PutResponse, RangeRequest, RangeResponse, RangeStreamResponse, TxnRequest, TxnResponse,
 };
 use crate::api::status;
-use crate::backend::{Backend, BackendError};
+use crate::backend::{BackendError, StoreBackend};
 use crate::model::{Refusal, Revision, Write};
 use prost::Message;
 use tonic::codegen::BoxStream;
@@ -23,7 +23,7 @@ pub(super) struct KvService<B> {
     request_bytes_max: usize,
 }
 
-impl<B: Backend> KvService<B> {
+impl<B: StoreBackend> KvService<B> {
     /// A service that takes writes of at most `request_bytes_max`.
     pub(super) fn new(backend: B, request_bytes_max: usize) -> Self {
         Self {
@@ -53,7 +53,7 @@ fn accepted<T>(value: Result<T, Refusal>) -> Result<T, Status> {
 }
 
 #[tonic::async_trait]
-impl<B: Backend> Kv for KvService<B> {
+impl<B: StoreBackend> Kv for KvService<B> {
     type RangeStreamStream = BoxStream<RangeStreamResponse>;
 
     /// The edge answers it without coming here; the trait asks for it.

@@ -12,7 +12,7 @@ use crate::api::pb::etcdserverpb::{
 };
 use crate::api::status;
 use crate::api::stop::StopSignal;
-use crate::backend::Backend;
+use crate::backend::StoreBackend;
 use crate::model::LeaseId;
 use futures_util::future::ready;
 use futures_util::stream::{self, StreamExt};
@@ -31,7 +31,7 @@ pub(super) struct LeaseService<B> {
     stop: StopSignal,
 }
 
-impl<B: Backend> LeaseService<B> {
+impl<B: StoreBackend> LeaseService<B> {
     /// A service whose keep-alive streams end when `stop` is heard.
     pub(super) fn new(backend: B, stop: StopSignal) -> Self {
         Self { backend, stop }
@@ -42,7 +42,7 @@ impl<B: Backend> LeaseService<B> {
 type Turn = Vec<Option<Result<LeaseKeepAliveResponse, Status>>>;
 
 /// Answers what a client has sent since the last turn; an error of its stream comes behind what was sent before it.
-async fn keep_alive<B: Backend>(
+async fn keep_alive<B: StoreBackend>(
     backend: B,
     asked: Vec<Result<LeaseKeepAliveRequest, Status>>,
 ) -> Turn {
@@ -77,7 +77,7 @@ async fn keep_alive<B: Backend>(
 }
 
 #[tonic::async_trait]
-impl<B: Backend> Lease for LeaseService<B> {
+impl<B: StoreBackend> Lease for LeaseService<B> {
     type LeaseKeepAliveStream = BoxStream<LeaseKeepAliveResponse>;
 
     async fn lease_grant(

@@ -7,7 +7,7 @@ use crate::api::convert;
 use crate::api::pb::v3lockpb::lock_server::Lock;
 use crate::api::pb::v3lockpb::{LockRequest, LockResponse, UnlockRequest, UnlockResponse};
 use crate::api::status;
-use crate::backend::Backend;
+use crate::backend::StoreBackend;
 use crate::model::{DeleteRange, KeyRange, LeaseId, RangeQuery, Write};
 use bytes::Bytes;
 use tonic::{Request, Response, Status};
@@ -18,7 +18,7 @@ pub(super) struct LockService<B> {
     backend: B,
 }
 
-impl<B: Backend> LockService<B> {
+impl<B: StoreBackend> LockService<B> {
     /// A service whose locks are keys of `backend`.
     pub(super) fn new(backend: B) -> Self {
         Self { backend }
@@ -26,7 +26,7 @@ impl<B: Backend> LockService<B> {
 }
 
 #[tonic::async_trait]
-impl<B: Backend> Lock for LockService<B> {
+impl<B: StoreBackend> Lock for LockService<B> {
     async fn lock(&self, request: Request<LockRequest>) -> Result<Response<LockResponse>, Status> {
         let LockRequest { name, lease } = request.into_inner();
         let backend = &self.backend;

@@ -9,7 +9,7 @@ use crate::api::pb::etcdserverpb::downgrade_request::DowngradeAction;
 use crate::api::pb::etcdserverpb::maintenance_server::Maintenance;
 use crate::api::status;
 use crate::api::stop::StopSignal;
-use crate::backend::{Backend, StoreHash, StoreStatus};
+use crate::backend::{StoreBackend, StoreHash, StoreStatus};
 use crate::model::{Alarm, AlarmKind, Revision};
 use futures_util::StreamExt;
 use tonic::codegen::BoxStream;
@@ -27,7 +27,7 @@ pub(super) struct MaintenanceService<B> {
     stop: StopSignal,
 }
 
-impl<B: Backend> MaintenanceService<B> {
+impl<B: StoreBackend> MaintenanceService<B> {
     /// A service that tells of `backend`, until the server stops.
     pub(super) fn new(backend: B, stop: StopSignal) -> Self {
         Self { backend, stop }
@@ -80,7 +80,7 @@ fn errors(store: &StoreStatus) -> Vec<String> {
 }
 
 #[tonic::async_trait]
-impl<B: Backend> Maintenance for MaintenanceService<B> {
+impl<B: StoreBackend> Maintenance for MaintenanceService<B> {
     type SnapshotStream = BoxStream<pb::SnapshotResponse>;
 
     async fn status(

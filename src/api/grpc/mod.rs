@@ -1,9 +1,9 @@
 //! The gRPC edge of one worker: every call of every connection on that worker comes in through [`Edge::handle`].
 //!
-//! Calls go to tonic's routes. A watch stream goes round them, because its responses are encoded once for all who get
-//! them; the calls of the KV service go round them to tonic's own server for it, because there are so many. Nothing here
-//! outlives its connection.
+//! A watch stream is served here, because its responses are encoded once for all who get them, and so are the health and the
+//! reflection of the server; all other calls are the backend's ([`Calls`]). Nothing here outlives its connection.
 
+mod calls;
 mod cluster;
 mod election;
 mod encode;
@@ -15,21 +15,18 @@ mod maintenance;
 mod range_call;
 mod range_stream;
 mod read_ahead;
+mod store_calls;
 mod waiting_line;
 mod watch;
 mod watch_body;
 
+pub use calls::{Calls, Served, Serving};
+pub use store_calls::StoreCalls;
+
 use crate::api::counts::Counts;
 use crate::api::pb::DESCRIPTORS;
-use crate::api::pb::etcdserverpb::cluster_server::ClusterServer;
-use crate::api::pb::etcdserverpb::kv_server::KvServer;
-use crate::api::pb::etcdserverpb::lease_server::LeaseServer;
-use crate::api::pb::etcdserverpb::maintenance_server::MaintenanceServer;
-use crate::api::pb::v3electionpb::election_server::ElectionServer;
-use crate::api::pb::v3lockpb::lock_server::LockServer;
 use crate::api::status;
 use crate::api::stop::StopSignal;
-use crate::backend::Backend;
 use bytes::Bytes;
 use frame_limit::FrameLimit;
 use futures_util::future::{Either, Ready, ready};
@@ -39,7 +36,6 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::sync::Arc;
 use tonic::body::Body;
-use tonic::codegen::BoxFuture;
 use tonic::service::{Routes, RoutesBuilder};
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
@@ -47,16 +43,12 @@ use tower::Service;
 
 /// The path of the one call that tonic does not serve.
 const WATCH_PATH: &str = "/etcdserverpb.Watch/Watch";
-/// The path of the call whose answer is not made of protobuf's structs.
-const RANGE_PATH: &str = "/etcdserverpb.KV/Range";
-/// What the paths of the calls begin with that do not go through tonic's routes.
-const KV_PREFIX: &str = "/etcdserverpb.KV/";
+/// What the paths of the calls begin with that a server answers of itself.
+const OWN_PREFIX: &str = "/grpc.";
 /// The metadata that names the client's API version.
 const CLIENT_API_VERSION: &str = "client-api-version";
 /// What the content type of every gRPC call begins with.
 const GRPC: &str = "application/grpc";
-/// Services that the protocol has and this server does not serve, so that they can be named to who calls them.
-const SERVICES_NOT_SERVED: [(&str, &str); 1] = [("/etcdserverpb.Auth/", "Auth")];
 /// What a message may have beyond `request_bytes_max` before it is refused unread, in bytes; as in etcd.
 const FRAME_OVERHEAD_BYTES: usize = 512 << 10;
 
@@ -97,9 +89,10 @@ pub struct Member {
 
 /// The gRPC edge of one worker. A clone is the same edge.
 #[derive(Clone, Debug)]
-pub struct Edge<B> {
-    kv: KvServer<kv::KvService<B>>,
-    routes: Routes,
+pub struct Edge<B: Served> {
+    calls: B::Calls,
+    /// What the server answers of itself.
+    own: Routes,
     shared: Arc<Shared<B>>,
     /// Where calls are counted, if they are.
     counts: Option<Arc<Counts>>,
@@ -112,13 +105,13 @@ struct Shared<B> {
     stop: StopSignal,
 }
 
-/// What [`Edge::handle`] returns: a response that is there at once, or that the KV service or a route will give.
-pub type EdgeFuture = Either<
+/// What [`Edge::handle`] returns: a response that is there at once, or that the backend's calls or a route will give.
+pub type EdgeFuture<B> = Either<
     Ready<Result<Response<Body>, Infallible>>,
-    Either<BoxFuture<Response<Body>, Infallible>, <Routes as Service<Request<Body>>>::Future>,
+    Either<<<B as Served>::Calls as Calls>::Future, <Routes as Service<Request<Body>>>::Future>,
 >;
 
-impl<B: Backend> Edge<B> {
+impl<B: Served> Edge<B> {
     /// The edge in front of `backend`. Its watch streams end when `stop` is heard; its health is what `health` reports.
     pub fn new(
         backend: B,
@@ -127,26 +120,19 @@ impl<B: Backend> Edge<B> {
         health: &HealthReporter,
         stop: StopSignal,
     ) -> Self {
-        let frame_bytes = limits.frame_bytes();
-        let kv = kv::KvService::new(backend.clone(), limits.request_bytes_max);
-        let cluster = cluster::ClusterService::new(backend.clone(), member);
-        let lease = lease::LeaseService::new(backend.clone(), stop.clone());
-        let lock = lock::LockService::new(backend.clone());
-        let election = election::ElectionService::new(backend.clone(), stop.clone());
-        let maintenance = maintenance::MaintenanceService::new(backend.clone(), stop.clone());
+        let serving = Serving {
+            member,
+            limits,
+            stop: stop.clone(),
+        };
         let health = HealthService::from_health_reporter(health.clone());
-        let mut routes = Routes::builder();
-        routes
-            .add_service(ClusterServer::new(cluster).max_decoding_message_size(frame_bytes))
-            .add_service(LeaseServer::new(lease).max_decoding_message_size(frame_bytes))
-            .add_service(LockServer::new(lock).max_decoding_message_size(frame_bytes))
-            .add_service(ElectionServer::new(election).max_decoding_message_size(frame_bytes))
-            .add_service(MaintenanceServer::new(maintenance).max_decoding_message_size(frame_bytes))
-            .add_service(HealthServer::new(health).max_decoding_message_size(frame_bytes));
-        add_reflection(&mut routes);
+        let health = HealthServer::new(health).max_decoding_message_size(limits.frame_bytes());
+        let mut own = Routes::builder();
+        own.add_service(health);
+        add_reflection(&mut own);
         Self {
-            kv: KvServer::new(kv).max_decoding_message_size(frame_bytes),
-            routes: routes.routes().prepare(),
+            calls: backend.calls(serving),
+            own: own.routes().prepare(),
             shared: Arc::new(Shared {
                 backend,
                 limits,
@@ -178,7 +164,7 @@ impl<B: Backend> Edge<B> {
     }
 
     /// Answers one call. Must run on the worker's own thread, inside its `LocalSet`.
-    pub fn handle<R>(&self, request: Request<R>) -> EdgeFuture
+    pub fn handle<R>(&self, request: Request<R>) -> EdgeFuture<B>
     where
         R: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         R::Error: Into<BoxError>,
@@ -200,14 +186,10 @@ impl<B: Backend> Edge<B> {
             );
             return Either::Left(ready(Ok(response)));
         }
-        if request.uri().path() == RANGE_PATH {
-            let answer = range_call::serve(self.shared.backend.clone(), request, frame_bytes);
-            return Either::Right(Either::Left(answer));
+        if request.uri().path().starts_with(OWN_PREFIX) {
+            return Either::Right(Either::Right(self.own.clone().call(request)));
         }
-        if request.uri().path().starts_with(KV_PREFIX) {
-            return Either::Right(Either::Left(self.kv.clone().call(request)));
-        }
-        Either::Right(Either::Right(self.routes.clone().call(request)))
+        Either::Right(Either::Left(self.calls.handle(request)))
     }
 }
 
@@ -225,13 +207,7 @@ fn refuse<R>(request: &Request<R>) -> Option<Response<Body>> {
     if !is_client_version_readable(request.headers()) {
         return Some(status::invalid_client_api_version().into_http());
     }
-    let path = request.uri().path();
-    if let Some(status) = status::authentication(path) {
-        return Some(status.into_http());
-    }
-    let mut services = SERVICES_NOT_SERVED.iter();
-    let service = services.find(|(prefix, _)| path.starts_with(prefix));
-    service.map(|(_, name)| status::unimplemented(name).into_http())
+    None
 }
 
 fn refuse_in_http(status: StatusCode) -> Response<Body> {

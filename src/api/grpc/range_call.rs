@@ -7,7 +7,7 @@ use crate::api::codec::{Encodable, RoomyCodec};
 use crate::api::convert;
 use crate::api::pb::etcdserverpb::{RangeRequest, ResponseHeader};
 use crate::api::status;
-use crate::backend::Backend;
+use crate::backend::StoreBackend;
 use crate::model::{KeyValue, RangeAnswer};
 use bytes::{BufMut, Bytes};
 use http::Request as HttpRequest;
@@ -30,7 +30,7 @@ pub(super) fn serve<B, R>(
     frame_bytes: usize,
 ) -> BoxFuture<http::Response<Body>, Infallible>
 where
-    B: Backend,
+    B: StoreBackend,
     R: http_body::Body<Data = Bytes> + Send + 'static,
     R::Error: Into<super::BoxError> + Send,
 {
@@ -44,7 +44,7 @@ where
 /// The call as tonic wants it.
 struct Ranges<B>(B);
 
-impl<B: Backend> UnaryService<RangeRequest> for Ranges<B> {
+impl<B: StoreBackend> UnaryService<RangeRequest> for Ranges<B> {
     type Response = RangeMessage;
     type Future = BoxFuture<Response<RangeMessage>, Status>;
 

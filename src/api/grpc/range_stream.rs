@@ -5,7 +5,7 @@
 use crate::api::convert::{self, RangeParts};
 use crate::api::pb::etcdserverpb::{RangeResponse, RangeStreamResponse};
 use crate::api::status;
-use crate::backend::{Backend, BackendError};
+use crate::backend::{BackendError, StoreBackend};
 use crate::model::{KeyRange, RangeAnswer, RangeQuery, Refusal, Revision};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::stream;
@@ -17,7 +17,7 @@ use tonic::codegen::BoxStream;
 const FIRST_CHUNK_KEYS: i64 = 10;
 
 /// The stream that answers `query` in messages of about `chunk_bytes`.
-pub(super) fn open<B: Backend>(
+pub(super) fn open<B: StoreBackend>(
     backend: B,
     query: RangeQuery,
     chunk_bytes: usize,
@@ -59,7 +59,7 @@ struct Progress<B> {
     first: Option<(Revision, i64)>,
 }
 
-impl<B: Backend> Progress<B> {
+impl<B: StoreBackend> Progress<B> {
     /// Reads one chunk; what is left is `None` after the last one.
     async fn step(mut self) -> Result<(RangeStreamResponse, Option<Self>), Status> {
         let (revision, mut answer) = self.read().await.map_err(|e| status::backend(&e))?;

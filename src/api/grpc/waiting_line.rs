@@ -5,7 +5,7 @@
 
 use crate::api::status;
 use crate::backend::{
-    Backend, BackendError, Next, OutboxReader, StreamItem, WatchControl, WatchCreate,
+    BackendError, Next, OutboxReader, StoreBackend, StreamItem, WatchControl, WatchCreate,
 };
 use crate::model::{
     Compare, CompareResult, CompareTarget, DeleteRange, Event, EventFilters, EventKind, KeyRange,
@@ -28,7 +28,7 @@ const SESSION_KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// A place in a line.
 #[derive(Debug)]
-pub(super) struct Place<B: Backend> {
+pub(super) struct Place<B: StoreBackend> {
     backend: B,
     /// What the keys of the line begin with.
     prefix: Bytes,
@@ -65,7 +65,7 @@ pub(super) fn answered<T>(answer: Result<T, BackendError>) -> Result<T, Status> 
     answer.map_err(|error| status::in_line(&error))
 }
 
-impl<B: Backend> Place<B> {
+impl<B: StoreBackend> Place<B> {
     /// Joins a line at its end, or finds the place that the lease has in it.
     pub(super) async fn join(
         backend: &B,
@@ -172,7 +172,7 @@ impl<B: Backend> Place<B> {
     }
 }
 
-impl<B: Backend> Drop for Place<B> {
+impl<B: StoreBackend> Drop for Place<B> {
     /// The caller has gone, or was told that it failed: who stands behind shall not wait for it.
     fn drop(&mut self) {
         if !self.leaves {
@@ -211,7 +211,7 @@ pub(super) fn delete_created_at(key: Bytes, revision: i64) -> Write {
 }
 
 /// Who stands at the head of a line, with the store's revision.
-pub(super) async fn head<B: Backend>(
+pub(super) async fn head<B: StoreBackend>(
     backend: &B,
     name: &[u8],
 ) -> Result<(Revision, Option<Arc<KeyValue>>), Status> {
@@ -227,13 +227,13 @@ pub(super) async fn head<B: Backend>(
 
 /// A watch of keys of a line.
 #[derive(Debug)]
-pub(super) struct LineWatch<B: Backend> {
+pub(super) struct LineWatch<B: StoreBackend> {
     _control: B::Control,
     reader: OutboxReader,
     events: VecDeque<Arc<Event>>,
 }
 
-impl<B: Backend> LineWatch<B> {
+impl<B: StoreBackend> LineWatch<B> {
     /// Watches one key from a revision on.
     pub(super) async fn open(
         backend: &B,

@@ -2,8 +2,7 @@
 //!
 //! It frames and unframes messages and never looks into one.
 
-use crate::api::grpc::Edge;
-use crate::backend::Backend;
+use crate::api::grpc::{Edge, Served};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Method, Request, Uri};
@@ -49,7 +48,7 @@ impl http_body::Body for Requests {
 }
 
 /// A call of one request.
-pub(super) async fn one<B: Backend>(
+pub(super) async fn one<B: Served>(
     edge: &Edge<B>,
     path: &'static str,
     metadata: HeaderMap,
@@ -59,7 +58,7 @@ pub(super) async fn one<B: Backend>(
 }
 
 /// A call of one request that has one response.
-pub(super) async fn unary<B: Backend>(
+pub(super) async fn unary<B: Served>(
     edge: &Edge<B>,
     path: &'static str,
     metadata: HeaderMap,
@@ -82,7 +81,7 @@ pub(super) async fn start<B, R>(
     body: R,
 ) -> Result<Answers, Status>
 where
-    B: Backend,
+    B: Served,
     R: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     R::Error: Into<BoxError>,
 {

@@ -6,9 +6,10 @@
 use super::watch_query::WatchQuery;
 use super::watching::{Watching, events, revisions};
 use super::{Http, reply};
+use crate::api::grpc::Served;
 use crate::api::status;
 use crate::api::stop::StopSignal;
-use crate::backend::{Backend, Next, StreamItem, WatchRejection};
+use crate::backend::{Next, StreamItem, WatchRejection};
 use crate::model::Revision;
 use actix_web::http::StatusCode;
 use actix_web::http::header::CACHE_CONTROL;
@@ -31,7 +32,7 @@ const PREFIX: &str = "/watch/";
 const ALIVE: &str = ":\n\n";
 
 /// Answers a watch.
-pub(super) async fn serve<B: Backend>(
+pub(super) async fn serve<B: Served>(
     http: web::Data<Http<B>>,
     request: HttpRequest,
 ) -> HttpResponse {
@@ -103,7 +104,7 @@ fn compacted_value(compact_revision: Revision) -> Value {
 /// Answers with the first that happens and the revision to go on with. When the time is over without anything, it
 /// answers with how far the watch has come: the progress that was asked for then. There is none as long as the store has
 /// not come past the revision that was seen last, which then is still the one to go on with.
-async fn first<B: Backend>(
+async fn first<B: Served>(
     http: &Http<B>,
     mut watching: Watching,
     mut until: Option<Instant>,

@@ -8,8 +8,8 @@ use super::call::{self, Answers, Requests};
 use super::json_values::{JsonValues, Unusable};
 use super::reply;
 use super::transcode::Method;
+use crate::api::grpc::Served;
 use crate::api::status;
-use crate::backend::Backend;
 use actix_web::dev::Payload;
 use actix_web::http::Method as HttpMethod;
 use actix_web::http::header::HeaderMap as ActixHeaders;
@@ -31,7 +31,7 @@ const METADATA_PREFIX: &str = "grpc-metadata-";
 const REQUESTS_AHEAD_MAX: usize = 4;
 
 /// Answers one JSON call.
-pub(super) async fn serve<B: Backend>(
+pub(super) async fn serve<B: Served>(
     http: web::Data<Http<B>>,
     request: HttpRequest,
     payload: web::Payload,
@@ -76,7 +76,7 @@ pub(super) async fn serve<B: Backend>(
 }
 
 /// The one request of a call, encoded.
-async fn read_request<B: Backend>(
+async fn read_request<B: Served>(
     http: &Http<B>,
     method: &Method,
     request: &HttpRequest,
@@ -91,7 +91,7 @@ async fn read_request<B: Backend>(
 }
 
 /// A call with any number of requests: they are read while it is answered.
-async fn exchange<B: Backend>(
+async fn exchange<B: Served>(
     http: &Http<B>,
     method: &'static Method,
     metadata: HeaderMap,

@@ -4,7 +4,7 @@
 //! gRPC clients never come by here.
 
 use super::{Http, reply};
-use crate::backend::Backend;
+use crate::api::grpc::Served;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{
@@ -52,7 +52,7 @@ impl NameList {
 }
 
 /// Passes a request on, if its host is known, and tells browsers who may read the answer.
-pub async fn guard<B: Backend>(
+pub async fn guard<B: Served>(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse, Error> {

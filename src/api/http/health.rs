@@ -3,12 +3,12 @@
 //! Every check asks the server the way a client would; none knows its answer beforehand.
 
 use super::{Http, call, percent, reply};
+use crate::api::grpc::Served;
 use crate::api::pb::etcdserverpb as pb;
-use crate::backend::Backend;
-use crate::model::{KeyRange, RangeQuery};
+use crate::backend::Depth;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use pb::AlarmType;
 use prost::Message;
 use serde_json::json;
@@ -19,8 +19,10 @@ use tonic::{Code, Status};
 const ALARM_PATH: &str = "/etcdserverpb.Maintenance/Alarm";
 /// The path of the call that says how the server is.
 const STATUS_PATH: &str = "/etcdserverpb.Maintenance/Status";
-/// No key is smaller.
-const FIRST_KEY: &[u8] = b"\0";
+/// How long a call may take that a check makes.
+const CALL_TIMEOUT: &str = "2S";
+/// The metadata that says so.
+const GRPC_TIMEOUT: &str = "grpc-timeout";
 
 /// One thing that can be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +51,8 @@ impl Check {
         }
     }
 
-    async fn run<B: Backend>(self, http: &Http<B>) -> Result<(), String> {
+    /// Runs it; `local` is how far a read goes that one member answers.
+    async fn run<B: Served>(self, http: &Http<B>, local: Depth) -> Result<(), String> {
         match self {
             Self::DataCorruption => {
                 if alarms(http).await?.contains(&AlarmType::Corrupt) {
@@ -57,8 +60,8 @@ impl Check {
                 }
                 Ok(())
             }
-            // One member reads its own writes, so both reads are the same.
-            Self::SerializableRead | Self::LinearizableRead => read(http).await,
+            Self::SerializableRead => read(http, local).await,
+            Self::LinearizableRead => read(http, Depth::Cluster).await,
             Self::NonLearner => match status(http).await {
                 Ok(status) if status.is_learner => Err("not supported for learner".to_owned()),
                 Ok(_) => Ok(()),
@@ -68,17 +71,27 @@ impl Check {
     }
 }
 
+/// A check that hangs says nothing, so its calls have a deadline.
+fn in_time() -> HeaderMap {
+    let timeout = (GRPC_TIMEOUT, CALL_TIMEOUT);
+    let (name, value) = (
+        HeaderName::from_static(timeout.0),
+        HeaderValue::from_static(timeout.1),
+    );
+    HeaderMap::from_iter([(name, value)])
+}
+
 /// What the server says of itself.
-pub(super) async fn status<B: Backend>(http: &Http<B>) -> Result<pb::StatusResponse, Status> {
+pub(super) async fn status<B: Served>(http: &Http<B>) -> Result<pb::StatusResponse, Status> {
     let request = pb::StatusRequest::default().encode_to_vec();
-    let answer = call::unary(&http.edge, STATUS_PATH, HeaderMap::new(), &request).await?;
+    let answer = call::unary(&http.edge, STATUS_PATH, in_time(), &request).await?;
     pb::StatusResponse::decode(answer).map_err(|error| Status::internal(error.to_string()))
 }
 
 /// The alarms that are up. A server that has no alarms has none up.
-async fn alarms<B: Backend>(http: &Http<B>) -> Result<Vec<AlarmType>, String> {
+async fn alarms<B: Served>(http: &Http<B>) -> Result<Vec<AlarmType>, String> {
     let request = pb::AlarmRequest::default().encode_to_vec();
-    let answer = call::unary(&http.edge, ALARM_PATH, HeaderMap::new(), &request).await;
+    let answer = call::unary(&http.edge, ALARM_PATH, in_time(), &request).await;
     let answer = match answer {
         Err(status) if status.code() == Code::Unimplemented => return Ok(Vec::new()),
         answer => answer.map_err(|status| status.message().to_owned())?,
@@ -87,12 +100,9 @@ async fn alarms<B: Backend>(http: &Http<B>) -> Result<Vec<AlarmType>, String> {
     Ok(answer.alarms.iter().map(pb::AlarmMember::alarm).collect())
 }
 
-async fn read<B: Backend>(http: &Http<B>) -> Result<(), String> {
-    let mut query = RangeQuery::latest(KeyRange::single(FIRST_KEY));
-    query.keys_only = true;
-    query.limit = 1;
-    let answer = http.backend().range(query).await;
-    answer.map(drop).map_err(|error| error.to_string())
+async fn read<B: Served>(http: &Http<B>, depth: Depth) -> Result<(), String> {
+    let checked = http.backend().check(depth).await;
+    checked.map_err(|error| error.to_string())
 }
 
 /// Every value of a parameter of the query.
@@ -107,7 +117,7 @@ fn parameters(request: &HttpRequest, wanted: &str) -> Vec<String> {
 }
 
 /// Why the server is not well, in etcd's words.
-async fn unwell<B: Backend>(http: &Http<B>, request: &HttpRequest) -> Option<String> {
+async fn unwell<B: Served>(http: &Http<B>, request: &HttpRequest) -> Option<String> {
     let excluded = parameters(request, "exclude");
     let alarms = match alarms(http).await {
         Ok(alarms) => alarms,
@@ -124,12 +134,17 @@ async fn unwell<B: Backend>(http: &Http<B>, request: &HttpRequest) -> Option<Str
     if !is_led && !is_local {
         return Some("RAFT NO LEADER".to_owned());
     }
-    let read = read(http).await;
+    let depth = if is_local {
+        Depth::Member
+    } else {
+        Depth::Cluster
+    };
+    let read = read(http, depth).await;
     read.err().map(|why| format!("RANGE ERROR:{why}"))
 }
 
 /// `/health`: one word, and the first reason against it.
-pub(super) async fn health<B: Backend>(
+pub(super) async fn health<B: Served>(
     http: web::Data<Http<B>>,
     request: HttpRequest,
 ) -> HttpResponse {
@@ -145,25 +160,25 @@ pub(super) async fn health<B: Backend>(
 }
 
 /// `/livez`: shall the process go on?
-pub(super) async fn livez<B: Backend>(
+pub(super) async fn livez<B: Served>(
     http: web::Data<Http<B>>,
     request: HttpRequest,
 ) -> HttpResponse {
-    checked(&http, &request, "livez", &Check::LIVE).await
+    checked(&http, &request, ("livez", Depth::Process), &Check::LIVE).await
 }
 
 /// `/readyz`: shall clients come here?
-pub(super) async fn readyz<B: Backend>(
+pub(super) async fn readyz<B: Served>(
     http: web::Data<Http<B>>,
     request: HttpRequest,
 ) -> HttpResponse {
-    checked(&http, &request, "readyz", &Check::READY).await
+    checked(&http, &request, ("readyz", Depth::Member), &Check::READY).await
 }
 
-async fn checked<B: Backend>(
+async fn checked<B: Served>(
     http: &Http<B>,
     request: &HttpRequest,
-    kind: &'static str,
+    (kind, local): (&'static str, Depth),
     checks: &[Check],
 ) -> HttpResponse {
     let excluded = parameters(request, "exclude");
@@ -179,7 +194,7 @@ async fn checked<B: Backend>(
     let (mut lines, mut is_well) = (String::new(), true);
     for check in wanted {
         let name = check.name();
-        let found = check.run(http).await;
+        let found = check.run(http, local).await;
         http.counts.check(kind, name, found.is_ok());
         // A string takes everything.
         let _ = match found {
@@ -203,7 +218,7 @@ async fn checked<B: Backend>(
 }
 
 /// `/version`: the etcd whose API this is, and what this is.
-pub(super) async fn version<B: Backend>(http: web::Data<Http<B>>) -> HttpResponse {
+pub(super) async fn version<B: Served>(http: web::Data<Http<B>>) -> HttpResponse {
     let status = match status(&http).await {
         Ok(status) => status,
         Err(status) => return reply::error(&status),

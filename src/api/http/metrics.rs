@@ -3,8 +3,9 @@
 //! Each is measured or counted when it is asked for. What we cannot measure has no line: a zero would be a lie.
 
 use super::{Http, health, process};
+use crate::api::grpc::Served;
 use crate::api::pb::etcdserverpb as pb;
-use crate::backend::{Backend, Inspection, StoreStatus};
+use crate::backend::{Inspection, Measure, StoreStatus};
 use actix_web::{HttpResponse, web};
 use std::fmt::{Display, Write as _};
 
@@ -12,12 +13,21 @@ use std::fmt::{Display, Write as _};
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Answers with all numbers.
-pub(super) async fn serve<B: Backend>(http: web::Data<Http<B>>) -> HttpResponse {
+pub(super) async fn serve<B: Served>(http: web::Data<Http<B>>) -> HttpResponse {
     let mut text = Exposition::default();
-    if let Ok(status) = health::status(&http).await {
-        put_server(&mut text, &status);
+    let name = "vigil_version";
+    text.head(name, "gauge", "The version of this server.");
+    text.sample(name, &[("version", env!("CARGO_PKG_VERSION"))], 1);
+    // What is said of a store that is elsewhere is asked there.
+    if let Some(store) = http.backend().store() {
+        if let Ok(status) = health::status(&http).await {
+            put_server(&mut text, &status);
+        }
+        put_store(&mut text, store);
     }
-    put_store(&mut text, http.backend().status());
+    for measure in http.backend().measures() {
+        put_measure(&mut text, &measure);
+    }
     let watching = Watching::of(&http.backend().inspect().await);
     watching.put(&mut text);
     put_calls(&mut text, &http);
@@ -85,9 +95,6 @@ fn put_server(text: &mut Exposition, status: &pb::StatusResponse) {
     let name = "etcd_server_version";
     text.head(name, "gauge", "The version of etcd whose API this is.");
     text.sample(name, &[("server_version", &status.version)], 1);
-    let name = "vigil_version";
-    text.head(name, "gauge", "The version of this server.");
-    text.sample(name, &[("version", env!("CARGO_PKG_VERSION"))], 1);
     if status.db_size_quota > 0 {
         text.gauge(
             "etcd_server_quota_backend_bytes",
@@ -123,6 +130,19 @@ fn put_store(text: &mut Exposition, store: StoreStatus) {
         "The oldest revision that can still be asked for.",
         store.compact_revision.0,
     );
+}
+
+fn put_measure(text: &mut Exposition, measure: &Measure) {
+    let kind = if measure.is_counter {
+        "counter"
+    } else {
+        "gauge"
+    };
+    text.head(measure.name, kind, measure.help);
+    for (label, value) in &measure.samples {
+        let label = label.as_ref().map(|(name, of)| (*name, of.as_str()));
+        text.sample(measure.name, label.as_slice(), value);
+    }
 }
 
 /// The watchers of all workers, by where they stand.
@@ -232,7 +252,7 @@ impl Watching {
     }
 }
 
-fn put_calls<B: Backend>(text: &mut Exposition, http: &Http<B>) {
+fn put_calls<B: Served>(text: &mut Exposition, http: &Http<B>) {
     let name = "grpc_server_started_total";
     text.head(
         name,
@@ -254,7 +274,7 @@ fn put_calls<B: Backend>(text: &mut Exposition, http: &Http<B>) {
     );
 }
 
-fn put_checks<B: Backend>(text: &mut Exposition, http: &Http<B>) {
+fn put_checks<B: Served>(text: &mut Exposition, http: &Http<B>) {
     let mut checks = http.counts.checks();
     let health = checks.remove(&("health", "health")).unwrap_or_default();
     text.counter(

@@ -22,8 +22,7 @@ mod watching;
 pub use guard::{NameList, guard};
 
 use super::counts::Counts;
-use super::grpc::Edge;
-use crate::backend::Backend;
+use super::grpc::{Edge, Served};
 use actix_web::web::{self, Data, ServiceConfig};
 use body::BodyLimits;
 use std::sync::Arc;
@@ -65,14 +64,14 @@ pub struct HttpClocks {
 
 /// The HTTP edge of one worker.
 #[derive(Debug)]
-pub struct Http<B> {
+pub struct Http<B: Served> {
     edge: Edge<B>,
     settings: HttpSettings,
     clocks: HttpClocks,
     counts: Arc<Counts>,
 }
 
-impl<B: Backend> Http<B> {
+impl<B: Served> Http<B> {
     /// The HTTP side of `edge`.
     pub fn new(
         edge: Edge<B>,

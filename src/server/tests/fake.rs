@@ -3,8 +3,9 @@
 //! It never waits, and refuses what it is told to refuse.
 
 use crate::backend::{
-    Backend, BackendError, GrantedLease, Identity, Inspection, LeaseTime, Outbox, OutboxLimits,
-    OutboxReader, SnapshotPart, StoreHash, StoreStatus, StreamItem, WatchControl, WatchCreate,
+    Backend, BackendError, Depth, GrantedLease, Identity, Inspection, LeaseTime, Outbox,
+    OutboxLimits, OutboxReader, SnapshotPart, StoreBackend, StoreHash, StoreStatus, StreamItem,
+    WatchControl, WatchCreate,
 };
 use crate::model::{
     Alarm, DeleteRange, KeyRange, KeyValue, LeaseId, Op, OpAnswer, OpBody, Put, RangeAnswer,
@@ -147,6 +148,31 @@ impl Backend for Fake {
         Revision(self.state().revision)
     }
 
+    fn store(&self) -> Option<StoreStatus> {
+        Some(self.status())
+    }
+
+    async fn check(&self, _depth: Depth) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    async fn inspect(&self) -> Vec<Inspection> {
+        Vec::new()
+    }
+
+    fn open_stream(&self) -> Result<(Control, OutboxReader), BackendError> {
+        let outbox = Arc::new(Outbox::new(OutboxLimits::default()));
+        let mut state = self.state();
+        state.outboxes.push(Arc::clone(&outbox));
+        let control = Control {
+            fake: self.clone(),
+            outbox: Arc::clone(&outbox),
+        };
+        Ok((control, OutboxReader::detached(outbox)))
+    }
+}
+
+impl StoreBackend for Fake {
     fn status(&self) -> StoreStatus {
         StoreStatus {
             revision: self.revision(),
@@ -236,10 +262,6 @@ impl Backend for Fake {
         }
     }
 
-    async fn inspect(&self) -> Vec<Inspection> {
-        Vec::new()
-    }
-
     async fn hash(&self, _at: Option<Revision>) -> Result<StoreHash, BackendError> {
         Err(BackendError::TooManyRequests)
     }
@@ -254,17 +276,6 @@ impl Backend for Fake {
 
     async fn set_alarm(&self, _alarm: Alarm, _raise: bool) -> Result<bool, BackendError> {
         Ok(false)
-    }
-
-    fn open_stream(&self) -> Result<(Control, OutboxReader), BackendError> {
-        let outbox = Arc::new(Outbox::new(OutboxLimits::default()));
-        let mut state = self.state();
-        state.outboxes.push(Arc::clone(&outbox));
-        let control = Control {
-            fake: self.clone(),
-            outbox: Arc::clone(&outbox),
-        };
-        Ok((control, OutboxReader::detached(outbox)))
     }
 }
 
