@@ -17,7 +17,7 @@ use super::protocol::{
     Apply, Close, Inspect, Inspection, OrderError, Permit, Register, Retire, ToWatcher,
 };
 use super::store::Store;
-use super::stream::{Link, LinkState, LiveWatch, StreamId, StreamState, WatchTerms};
+use super::stream::{Link, LinkState, LiveWatch, StreamState, WatchTerms};
 use super::supervision::{LeaseSide, Shared, Supervision, Worker};
 use super::watch_stream::WatchStream;
 use crate::model::{
@@ -27,13 +27,13 @@ use crate::model::{
 use crate::storage::{
     Identity, ReadError, ReadView, Readers, StorageError, StorageLimits, Writer, open,
 };
-use crate::watch::{Entry, Ring, WatcherId};
+use crate::watch::{Entry, WatcherId};
 use actix::prelude::*;
 use bytes::Bytes;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 /// What clients are told when the engine stops.
 const SHUTTING_DOWN: &str = "the server is shutting down";
@@ -132,6 +132,8 @@ struct Inner {
     worker_handles: Vec<ArbiterHandle>,
     permits: Permits,
     next_worker: AtomicUsize,
+    /// The store, for reading.
+    view: ReadView,
     shared: Arc<Shared>,
 }
 
@@ -163,23 +165,16 @@ impl Engine {
         placement: Placement,
         limits: EngineLimits,
     ) -> Self {
-        let shared = Arc::new(Shared {
-            ring: Arc::new(Ring::new(limits.ring_bytes_max, view.revision())),
-            view,
-            limits,
-            prev_wanted: AtomicUsize::new(0),
-            watches: AtomicUsize::new(0),
-            failure: watch::Sender::new(None),
-            supervision: OnceLock::new(),
-            lease_side: OnceLock::new(),
-        });
+        let history = Arc::new(view.clone());
+        let shared = Shared::new(history, view.revision(), limits, Arc::default());
+        let shared = Arc::new(shared);
         let workers_count = match placement {
             Placement::Threads { workers } => workers.max(1),
             Placement::Current => 0,
         };
         let worker_arbiters: Vec<_> = (0..workers_count).map(|_| Arbiter::new()).collect();
         let worker_handles: Vec<_> = worker_arbiters.iter().map(Arbiter::handle).collect();
-        let (workers, supervision) = start_workers(&shared, &worker_handles).await;
+        let (workers, supervision) = Supervision::start_workers(&shared, &worker_handles).await;
         let own_arbiter = || matches!(placement, Placement::Threads { .. }).then(Arbiter::new);
         let (store_arbiter, lease_arbiter) = (own_arbiter(), own_arbiter());
         let store = start_store(writer, &shared, &workers, store_arbiter.as_ref());
@@ -189,7 +184,8 @@ impl Engine {
         );
         let lease_handle = lease_arbiter.as_ref().map(Arbiter::handle);
         let orders = store.downgrade().recipient();
-        let lease_side = LeaseSide::new(lease_handle, orders, permits.clone());
+        let granted = (orders, view.clone());
+        let lease_side = LeaseSide::new(lease_handle, granted, permits.clone());
         shared.lease_side.get_or_init(|| lease_side).start(&shared);
         let arbiters = worker_arbiters.into_iter();
         let inner = Inner {
@@ -200,6 +196,7 @@ impl Engine {
             worker_handles,
             permits,
             next_worker: AtomicUsize::new(0),
+            view,
             shared,
         };
         Self {
@@ -253,7 +250,6 @@ impl Engine {
         query.check()?;
         let (tx, rx) = oneshot::channel();
         self.inner
-            .shared
             .view
             .range(query, Box::new(move |answer| drop(tx.send(answer))));
         rx.await
@@ -293,7 +289,7 @@ impl Engine {
         if inner.shared.watches.load(Ordering::Acquire) >= inner.shared.limits.watches_max {
             return Err(EngineError::TooManyRequests);
         }
-        let stream = StreamState::new(StreamId(worker.next_number()), Arc::clone(worker), None);
+        let stream = StreamState::new(worker, None);
         let id = WatcherId(worker.next_number());
         let terms = WatchTerms {
             start: spec.start.unwrap_or_default(),
@@ -331,12 +327,12 @@ impl Engine {
 
     /// The store, for reading.
     pub(crate) fn view(&self) -> &ReadView {
-        &self.inner.shared.view
+        &self.inner.view
     }
 
     /// The numbers that the store was created with.
     pub fn identity(&self) -> Identity {
-        self.inner.shared.view.identity()
+        self.inner.view.identity()
     }
 
     /// What every actor holds: the store first, then each worker's three.
@@ -446,34 +442,6 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.stop_actors();
     }
-}
-
-/// Starts the watch sides and supervision, and returns when all of them run.
-async fn start_workers(
-    shared: &Arc<Shared>,
-    arbiters: &[ArbiterHandle],
-) -> (Vec<Arc<Worker>>, Addr<Supervision>) {
-    let workers: Vec<_> = if arbiters.is_empty() {
-        vec![Worker::new(0, None, Arc::clone(shared))]
-    } else {
-        let numbered = arbiters.iter().enumerate();
-        numbered
-            .map(|(number, arbiter)| Worker::new(number, Some(arbiter.clone()), Arc::clone(shared)))
-            .collect()
-    };
-    let supervision = Supervision::new(workers.clone(), Arc::clone(shared)).start();
-    // The cell was made empty a moment ago.
-    let _ = shared.supervision.set(supervision.clone().recipient());
-    for worker in &workers {
-        let (started, running) = oneshot::channel();
-        worker.run(move |worker| {
-            worker.start_watch_side();
-            // Whoever started us waits.
-            let _ = started.send(());
-        });
-        let _ = running.await;
-    }
-    (workers, supervision)
 }
 
 fn start_store(

@@ -11,10 +11,10 @@ use super::protocol::{
 use super::supervision::{Shared, Tripwire};
 use crate::fault::{self, Fault};
 use crate::model::{LeaseId, Write};
+use crate::storage::ReadView;
 use actix::WeakRecipient;
 use actix::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -30,8 +30,8 @@ const FAR: Duration = Duration::from_hours(24 * 365 * 100);
 /// The deadlines.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    shared: Arc<Shared>,
     store: WeakRecipient<Apply>,
+    view: ReadView,
     permits: Permits,
     leases: BTreeMap<LeaseId, Live>,
     /// When which lease ends; those whose time is over are in `expired` instead.
@@ -67,11 +67,15 @@ struct RevokeAgain(LeaseId);
 
 impl Lease {
     /// A Lease that has not started.
-    pub(crate) fn new(shared: Arc<Shared>, store: WeakRecipient<Apply>, permits: Permits) -> Self {
-        let tripwire = Tripwire::new(Role::Lease, 0, 0, &shared);
+    pub(crate) fn new(
+        shared: &Shared,
+        (store, view): (WeakRecipient<Apply>, ReadView),
+        permits: Permits,
+    ) -> Self {
+        let tripwire = Tripwire::new(Role::Lease, 0, 0, shared);
         Self {
-            shared,
             store,
+            view,
             permits,
             leases: BTreeMap::new(),
             deadlines: BTreeSet::new(),
@@ -185,7 +189,7 @@ impl Actor for Lease {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         // Whatever was granted before has its whole time again, as after etcd's restart.
-        for (id, ttl_seconds) in self.shared.view.leases() {
+        for (id, ttl_seconds) in self.view.leases() {
             self.grant(id, ttl_seconds, ctx);
         }
     }

@@ -3,9 +3,12 @@
 //! Rules live in `storage` and `watch`; an actor only decides *when* to apply them. Actors tell, only the edge asks.
 
 mod app_watch;
+mod broadcast;
 mod delivery;
 mod engine;
+mod history;
 mod hooks;
+mod joint_progress;
 mod lease;
 mod limits;
 mod nursery;
@@ -27,6 +30,12 @@ mod watcher_group;
 
 #[cfg(test)]
 mod tests;
+
+pub(crate) use broadcast::Broadcast;
+pub(crate) use history::History;
+pub(crate) use joint_progress::{JointProgress, Part};
+pub(crate) use outbox::StreamLife;
+pub(crate) use stream::StreamState;
 
 pub use app_watch::Watch;
 pub use engine::{Engine, EngineConfig, EngineError, GrantedLease, Placement};

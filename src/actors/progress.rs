@@ -230,6 +230,13 @@ fn has_started(shared: &LinkState, revision: Revision) -> bool {
 }
 
 fn write(stream: &StreamState, watch_id: WatchId, revision: Revision) {
+    let of_the_whole = match &stream.part {
+        Some(part) if watch_id == WatchId::STREAM => part.joint.said(part.number, revision),
+        _ => Some(revision),
+    };
+    let Some(revision) = of_the_whole else {
+        return;
+    };
     stream.note_told(revision);
     if let Some(outbox) = &stream.outbox {
         outbox.push(StreamItem::Progress { watch_id, revision });

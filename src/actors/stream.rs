@@ -3,6 +3,7 @@
 //! Everything here is counted by whoever sends and un-counted by a guard that travels in the message, so that no number
 //! depends on a handler remembering it. Nothing here decides anything.
 
+use super::joint_progress::Part;
 use super::outbox::{Outbox, StreamEnd, StreamLife};
 use super::protocol::{Forget, Quiet, Roomy, ToWatcher};
 use super::supervision::Worker;
@@ -47,6 +48,8 @@ pub(crate) struct StreamState {
     pub(crate) outbox: Option<Arc<Outbox>>,
     /// The live watches, by id.
     watches: Mutex<WatchTable<LiveWatch>>,
+    /// Which part of a client's stream this is, when there are several.
+    pub(crate) part: Option<Part>,
     /// The worker that the stream lives on.
     pub(crate) worker: Arc<Worker>,
 }
@@ -79,7 +82,18 @@ impl fmt::Debug for StreamState {
 
 impl StreamState {
     /// A stream without watches on `worker`.
-    pub(crate) fn new(id: StreamId, worker: Arc<Worker>, outbox: Option<Arc<Outbox>>) -> Arc<Self> {
+    pub(crate) fn new(worker: &Arc<Worker>, outbox: Option<Arc<Outbox>>) -> Arc<Self> {
+        Self::part_of(None, worker, outbox)
+    }
+
+    /// The same, as a part of a client's stream.
+    pub(crate) fn part_of(
+        part: Option<Part>,
+        worker: &Arc<Worker>,
+        outbox: Option<Arc<Outbox>>,
+    ) -> Arc<Self> {
+        let id = StreamId(worker.next_number());
+        let worker = Arc::clone(worker);
         Arc::new(Self {
             id,
             in_flight: AtomicUsize::new(0),
@@ -93,6 +107,7 @@ impl StreamState {
             cancellation: Notify::new(),
             outbox,
             watches: Mutex::new(WatchTable::default()),
+            part,
             worker,
         })
     }

@@ -14,6 +14,7 @@ mod lease_side;
 
 pub(crate) use lease_side::LeaseSide;
 
+use super::history::History;
 use super::limits::EngineLimits;
 use super::outbox::StreamEnd;
 use super::protocol::{Died, LeasesChanged, Retire, Role};
@@ -24,14 +25,13 @@ use super::victim_retry::VictimRetry;
 use super::watcher_group::WatcherGroup;
 use crate::fault::{self, Fault};
 use crate::model::Revision;
-use crate::storage::ReadView;
 use crate::watch::Ring;
 use actix::dev::ToEnvelope;
 use actix::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 /// What clients are told of it.
 pub(crate) const WATCH_SIDE_FAILED: &str = "the watch side has failed";
@@ -41,14 +41,14 @@ pub(crate) const WATCH_SIDE_FAILED: &str = "the watch side has failed";
 pub(crate) struct Shared {
     /// The recent commits.
     pub(crate) ring: Arc<Ring>,
-    /// The store, for reading.
-    pub(crate) view: ReadView,
+    /// What the ring has no more of.
+    pub(crate) history: Arc<dyn History>,
     /// Every bound.
     pub(crate) limits: EngineLimits,
     /// Watchers that want previous values; while there are any Store looks them up at commit (W7).
     pub(crate) prev_wanted: AtomicUsize,
-    /// Live watches of all workers.
-    pub(crate) watches: AtomicUsize,
+    /// Live watches of all workers, and of all orders of commits that count them together.
+    pub(crate) watches: Arc<AtomicUsize>,
     /// The end of the engine, once it has come; whoever waits for it subscribes.
     pub(crate) failure: watch::Sender<Option<StoreFailure>>,
     /// Who hears of deaths.
@@ -58,6 +58,25 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// For actors that have not started: a ring that begins behind `head`.
+    pub(crate) fn new(
+        history: Arc<dyn History>,
+        head: Revision,
+        limits: EngineLimits,
+        watches: Arc<AtomicUsize>,
+    ) -> Self {
+        Self {
+            ring: Arc::new(Ring::new(limits.ring_bytes_max, head)),
+            history,
+            limits,
+            prev_wanted: AtomicUsize::new(0),
+            watches,
+            failure: watch::Sender::new(None),
+            supervision: OnceLock::new(),
+            lease_side: OnceLock::new(),
+        }
+    }
+
     /// Tells Lease a fact. While there is none nobody needs it: the next one asks the store.
     pub(crate) fn tell_lease(&self, message: LeasesChanged) {
         let side = self.lease_side.get();
@@ -342,6 +361,36 @@ impl Supervision {
     /// Supervision of these workers.
     pub(crate) fn new(workers: Vec<Arc<Worker>>, shared: Arc<Shared>) -> Self {
         Self { workers, shared }
+    }
+
+    /// Starts the watch sides and supervision, and returns when all of them run.
+    pub(crate) async fn start_workers(
+        shared: &Arc<Shared>,
+        arbiters: &[ArbiterHandle],
+    ) -> (Vec<Arc<Worker>>, Addr<Self>) {
+        let workers: Vec<_> = if arbiters.is_empty() {
+            vec![Worker::new(0, None, Arc::clone(shared))]
+        } else {
+            let numbered = arbiters.iter().enumerate();
+            numbered
+                .map(|(number, arbiter)| {
+                    Worker::new(number, Some(arbiter.clone()), Arc::clone(shared))
+                })
+                .collect()
+        };
+        let supervision = Self::new(workers.clone(), Arc::clone(shared)).start();
+        // The cell was made empty a moment ago.
+        let _ = shared.supervision.set(supervision.clone().recipient());
+        for worker in &workers {
+            let (started, running) = oneshot::channel();
+            worker.run(move |worker| {
+                worker.start_watch_side();
+                // Whoever started us waits.
+                let _ = started.send(());
+            });
+            let _ = running.await;
+        }
+        (workers, supervision)
     }
 }
 

@@ -141,7 +141,7 @@ impl Sync {
             return true;
         }
         let slice = self.worker.limits().entries_per_slice_max.max(1);
-        let compact_revision = self.worker.shared.view.compact_revision();
+        let compact_revision = self.worker.shared.history.compact_revision();
         let compacted = self.catch_up.compacted(compact_revision, slice);
         if !compacted.is_empty() {
             self.tell_compacted(compacted, compact_revision);
@@ -157,10 +157,10 @@ impl Sync {
         } else {
             self.worker.group_revision()
         };
-        let (view, limits) = (&self.worker.shared.view, self.worker.limits());
+        let (history, limits) = (&self.worker.shared.history, self.worker.limits());
         let (keys_max, revisions_max) = (limits.narrow_keys_max, limits.narrow_revisions_max);
         let plan = self.catch_up.plan(self.served, |range, from, through| {
-            match view.revisions_of(range, from, through, keys_max, revisions_max) {
+            match history.revisions_of(range, from, through, keys_max, revisions_max) {
                 Wanted::Revisions(revisions) => Some(revisions),
                 Wanted::Dense => None,
             }
@@ -199,7 +199,7 @@ impl Sync {
                 let done = move |read| answer.give(Read::Stretch { from, read });
                 self.worker
                     .shared
-                    .view
+                    .history
                     .history(from, through, Box::new(done));
                 false
             }
@@ -215,7 +215,7 @@ impl Sync {
         let done = move |read| answer.give(Read::Picked { pick, read });
         self.worker
             .shared
-            .view
+            .history
             .commits_at(range, revisions, Box::new(done));
         false
     }
@@ -243,7 +243,10 @@ impl Sync {
         self.reading = true;
         let answer = Answer(Some(ctx.address()));
         let done = move |read| answer.give(Read::PrevFilled { handouts, read });
-        self.worker.shared.view.fill_prev(missing, Box::new(done));
+        self.worker
+            .shared
+            .history
+            .fill_prev(missing, Box::new(done));
     }
 
     fn deliver_slice(&mut self) {
@@ -336,7 +339,7 @@ impl Sync {
     /// True when what was read may be handed out: looked at *after* the read, because a compaction may have overtaken it
     /// (L6). Whoever wants older is taken out first.
     fn take_out_compacted(&mut self) {
-        let compact_revision = self.worker.shared.view.compact_revision();
+        let compact_revision = self.worker.shared.history.compact_revision();
         let compacted = self.catch_up.compacted(compact_revision, usize::MAX);
         self.tell_compacted(compacted, compact_revision);
     }

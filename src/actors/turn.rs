@@ -142,7 +142,7 @@ pub(crate) fn last_stretch(
     revision: Revision,
 ) -> Option<Vec<Arc<Batch>>> {
     let limits = worker.limits().batch;
-    if entry.next_revision < worker.shared.view.compact_revision() {
+    if entry.next_revision < worker.shared.history.compact_revision() {
         return None;
     }
     let read = worker.shared.ring.read(

@@ -3,10 +3,11 @@
 //! It decides ids and refuses what cannot be watched; it never decides what a watcher is sent. Every outcome goes
 //! through the stream's outbox, so that nothing overtakes anything.
 
+use super::joint_progress::Part;
 use super::nursery::Nursery;
 use super::outbox::{Outbox, OutboxReader, StreamEnd, StreamItem, WatchRejection};
 use super::protocol::{NewWatcher, Register, RequestProgress, ToWatcher};
-use super::stream::{Link, LinkState, LiveWatch, StreamId, StreamState, WatchTerms};
+use super::stream::{Link, LinkState, LiveWatch, StreamState, WatchTerms};
 use super::supervision::{WATCH_SIDE_FAILED, Worker};
 use super::watcher::Watcher;
 use crate::fault::{self, Fault};
@@ -37,7 +38,7 @@ pub struct WatchCreate {
 
 impl WatchCreate {
     /// What can be refused without knowing the stream.
-    fn check(&self) -> Result<(), WatchRejection> {
+    pub(crate) fn check(&self) -> Result<(), WatchRejection> {
         if self.start_revision < 0 {
             return Err(WatchRejection::NegativeStart);
         }
@@ -89,19 +90,40 @@ impl WatchStream {
     /// Opens a stream on a worker. Has to be called on the worker's own thread, where its watchers will live.
     pub(crate) fn open(worker: &Arc<Worker>) -> (Self, OutboxReader) {
         let outbox = Arc::new(Outbox::new(worker.limits().outbox));
-        let id = StreamId(worker.next_number());
-        let stream = StreamState::new(id, Arc::clone(worker), Some(Arc::clone(&outbox)));
+        let this = Self::on(worker, None, &outbox);
+        let reader = OutboxReader::new(outbox, Box::new(this.life()));
+        (this, reader)
+    }
+
+    /// A part of a client's stream whose outbox is there already. To be called where its watchers will live, too.
+    pub(crate) fn part(worker: &Arc<Worker>, part: Part, outbox: &Arc<Outbox>) -> Self {
+        Self::on(worker, Some(part), outbox)
+    }
+
+    fn on(worker: &Arc<Worker>, part: Option<Part>, outbox: &Arc<Outbox>) -> Self {
+        let stream = StreamState::part_of(part, worker, Some(Arc::clone(outbox)));
         worker.adopt(&stream);
-        let reader = OutboxReader::new(Arc::clone(&outbox), Box::new(Arc::clone(&stream)));
-        (
-            Self {
-                stream,
-                outbox,
-                nursery: Nursery::open(),
-                next_id: 0,
-            },
-            reader,
-        )
+        Self {
+            stream,
+            outbox: Arc::clone(outbox),
+            nursery: Nursery::open(),
+            next_id: 0,
+        }
+    }
+
+    /// What has to be told when the reading end of the stream goes away.
+    pub(crate) fn life(&self) -> Arc<StreamState> {
+        Arc::clone(&self.stream)
+    }
+
+    /// True when a watch has this id.
+    pub(crate) fn has(&self, watch_id: WatchId) -> bool {
+        self.stream.watches().contains(watch_id)
+    }
+
+    /// How many watches there are.
+    pub(crate) fn watches_len(&self) -> usize {
+        self.stream.watches().len()
     }
 
     /// The stream's outbox.

@@ -89,6 +89,19 @@ impl Ring {
         }
     }
 
+    /// Begins anew behind `to`: what the ring holds is not all there is any more. Whoever has not read that far is overrun.
+    pub fn restart(&self, to: Revision) {
+        let dropped = {
+            let mut held = self.write();
+            let to = to.max(self.head());
+            held.behind = to;
+            held.bytes = 0;
+            self.head.store(to.0, Ordering::Release);
+            std::mem::take(&mut held.kept)
+        };
+        drop(dropped);
+    }
+
     /// The revision up to which the ring has been told everything. Takes no lock.
     pub fn head(&self) -> Revision {
         Revision(self.head.load(Ordering::Acquire))

@@ -103,7 +103,7 @@ impl Engine {
 
     /// The keys that are attached to a lease, sorted.
     pub fn keys_of_lease(&self, id: LeaseId) -> Vec<Bytes> {
-        self.inner.shared.view.keys_of_lease(id)
+        self.inner.view.keys_of_lease(id)
     }
 
     /// Lease's address, for tests of the actors.

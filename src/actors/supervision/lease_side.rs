@@ -6,6 +6,7 @@ use super::Shared;
 use crate::actors::lease::Lease;
 use crate::actors::permits::Permits;
 use crate::actors::protocol::{Apply, Retire};
+use crate::storage::ReadView;
 use actix::WeakRecipient;
 use actix::prelude::*;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +17,8 @@ pub(crate) struct LeaseSide {
     /// Its arbiter; `None` is the one of whoever started the engine.
     arbiter: Option<ArbiterHandle>,
     store: WeakRecipient<Apply>,
+    /// Where a Lease finds what was granted before it started.
+    view: ReadView,
     permits: Permits,
     address: Mutex<Option<Addr<Lease>>>,
 }
@@ -24,12 +27,13 @@ impl LeaseSide {
     /// A place where nobody lives yet.
     pub(crate) fn new(
         arbiter: Option<ArbiterHandle>,
-        store: WeakRecipient<Apply>,
+        (store, view): (WeakRecipient<Apply>, ReadView),
         permits: Permits,
     ) -> Self {
         Self {
             arbiter,
             store,
+            view,
             permits,
             address: Mutex::new(None),
         }
@@ -38,9 +42,10 @@ impl LeaseSide {
     /// Starts a Lease in place of the one before. What Store tells from now on it is told; what was told before lies in the
     /// store, where it looks when it has started.
     pub(crate) fn start(&self, shared: &Arc<Shared>) {
-        let (shared, store) = (Arc::clone(shared), self.store.clone());
+        let shared = Arc::clone(shared);
+        let store = (self.store.clone(), self.view.clone());
         let permits = self.permits.clone();
-        let lease = move || Lease::new(shared, store, permits);
+        let lease = move || Lease::new(&shared, store, permits);
         let address = match &self.arbiter {
             Some(arbiter) => Lease::start_in_arbiter(arbiter, |_| lease()),
             None => lease().start(),

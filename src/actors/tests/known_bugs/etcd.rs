@@ -10,25 +10,15 @@ use crate::actors::store::Store;
 use crate::actors::supervision::Shared;
 use crate::model::{EventKind, KeyRange, Put, Revision, WatchSpec, Write};
 use crate::storage::testing;
-use crate::watch::Ring;
 use actix::prelude::*;
 use futures_util::future::join_all;
-use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, OnceLock};
-use tokio::sync::{Semaphore, watch};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// Store alone, on a disk in memory, without workers.
 fn store_on(limits: EngineLimits, disk: testing::Store) -> Addr<Store> {
-    let shared = Shared {
-        ring: Arc::new(Ring::new(limits.ring_bytes_max, disk.view.revision())),
-        view: disk.view,
-        limits,
-        prev_wanted: AtomicUsize::new(0),
-        watches: AtomicUsize::new(0),
-        failure: watch::Sender::new(None),
-        supervision: OnceLock::new(),
-        lease_side: OnceLock::new(),
-    };
+    let head = disk.view.revision();
+    let shared = Shared::new(Arc::new(disk.view), head, limits, Arc::default());
     Store::new(disk.writer, Arc::new(shared), Vec::new()).start()
 }
 

@@ -1,0 +1,232 @@
+//! A cover: a range that is watched on the cluster once, for all that clients watch in it.
+//!
+//! What is wanted of it changes under one lock; what is true of it is said by its feed alone. It never decides how wide it is.
+
+use super::late::Late;
+use super::rules::{contains, hull};
+use crate::actors::{Broadcast, Inspection};
+use crate::model::{KeyRange, Revision};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+
+/// What is wanted of a cover.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    /// What is to be watched.
+    pub(super) range: KeyRange,
+    /// Somebody wants previous values.
+    pub(super) with_prev: bool,
+    /// Grows with every change of the two.
+    pub(super) version: u64,
+    /// Somebody waits until the cover has come so far.
+    pub(super) goal: Revision,
+    /// Nobody wants it any more.
+    pub(super) closed: bool,
+}
+
+/// What is true of a cover.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Standing {
+    /// Whatever was planned up to this version is watched from the head on.
+    pub(super) version: u64,
+    /// Everything up to here was published.
+    pub(super) head: Revision,
+}
+
+#[derive(Debug)]
+struct State {
+    plan: Plan,
+    /// What clients watch, and how many do.
+    seats: BTreeMap<KeyRange, usize>,
+}
+
+/// A cover.
+pub(super) struct Cover {
+    number: u64,
+    state: Mutex<State>,
+    /// The plan is another.
+    pub(super) changed: Notify,
+    standing: watch::Sender<Standing>,
+    broadcast: OnceLock<Broadcast>,
+    /// What came before.
+    pub(super) late: Arc<Late>,
+}
+
+impl fmt::Debug for Cover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cover")
+            .field("number", &self.number)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A place in a cover, for one watch. Whoever drops it leaves.
+#[derive(Debug)]
+pub(super) struct Seat {
+    pub(super) cover: Arc<Cover>,
+    range: KeyRange,
+    /// The watch has been registered, and has its id for as long as it lives.
+    registered: bool,
+}
+
+impl Seat {
+    /// The watch has been registered.
+    pub(super) fn register(&mut self) {
+        self.registered = true;
+    }
+
+    /// True when the watch has been registered.
+    pub(super) fn registered(&self) -> bool {
+        self.registered
+    }
+}
+
+impl Cover {
+    /// A cover of `range` that nobody watches yet.
+    pub(super) fn new(number: u64, range: KeyRange, late: Arc<Late>) -> Self {
+        let plan = Plan {
+            range,
+            with_prev: false,
+            version: 1,
+            goal: Revision::default(),
+            closed: false,
+        };
+        Self {
+            number,
+            state: Mutex::new(State {
+                plan,
+                seats: BTreeMap::new(),
+            }),
+            changed: Notify::new(),
+            standing: watch::Sender::new(Standing::default()),
+            broadcast: OnceLock::new(),
+            late,
+        }
+    }
+
+    /// Its number, which no other cover has had.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// What is wanted of it.
+    pub(super) fn plan(&self) -> Plan {
+        self.state().plan.clone()
+    }
+
+    /// Takes a seat, in a cover that may have to be as wide as `widened` for it.
+    pub(super) fn sit(
+        self: &Arc<Self>,
+        range: &KeyRange,
+        widened: Option<KeyRange>,
+        with_prev: bool,
+    ) -> Seat {
+        let mut state = self.state();
+        let plan = &mut state.plan;
+        let is_new = widened.is_some() || (with_prev && !plan.with_prev);
+        if let Some(range) = widened {
+            plan.range = range;
+        }
+        plan.with_prev |= with_prev;
+        plan.version += u64::from(is_new);
+        *state.seats.entry(range.clone()).or_default() += 1;
+        drop(state);
+        if is_new {
+            self.changed.notify_one();
+        }
+        Seat {
+            cover: Arc::clone(self),
+            range: range.clone(),
+            registered: false,
+        }
+    }
+
+    fn leave(&self, range: &KeyRange) {
+        let mut state = self.state();
+        if let Some(seats) = state.seats.get_mut(range) {
+            *seats -= 1;
+            if *seats == 0 {
+                state.seats.remove(range);
+            }
+        }
+    }
+
+    /// Narrows the plan to what is still watched, and closes it when that is nothing. True when it is closed.
+    pub(super) fn tidy(&self) -> bool {
+        let mut state = self.state();
+        let mut ranges = state.seats.keys();
+        let Some(first) = ranges.next() else {
+            state.plan.closed = true;
+            drop(state);
+            self.changed.notify_one();
+            return true;
+        };
+        let narrow = ranges.fold(first.clone(), |all, range| hull(&all, range));
+        if narrow != state.plan.range && contains(&state.plan.range, &narrow) {
+            state.plan.range = narrow;
+            state.plan.version += 1;
+            drop(state);
+            self.changed.notify_one();
+        }
+        false
+    }
+
+    /// The feed has begun.
+    pub(super) fn open(&self, broadcast: Broadcast) {
+        let head = broadcast.head();
+        // Opened once, by its one feed.
+        let _ = self.broadcast.set(broadcast);
+        self.standing.send_modify(|standing| standing.head = head);
+    }
+
+    /// The watch sides; none before the feed has begun.
+    pub(super) fn broadcast(&self) -> Option<&Broadcast> {
+        self.broadcast.get()
+    }
+
+    /// The feed says what is true.
+    pub(super) fn stand(&self, change: impl FnOnce(&mut Standing)) {
+        self.standing.send_modify(change);
+    }
+
+    /// Waits until everything that was planned up to `version` is watched, and everything up to `goal` was published; false
+    /// when that takes longer than `patience`.
+    pub(super) async fn reach(&self, version: u64, goal: Revision, patience: Duration) -> bool {
+        let reached = |standing: &Standing| standing.version >= version && standing.head >= goal;
+        let mut standing = self.standing.subscribe();
+        if reached(&standing.borrow_and_update()) {
+            return true;
+        }
+        {
+            let mut state = self.state();
+            state.plan.goal = state.plan.goal.max(goal);
+        }
+        self.changed.notify_one();
+        let reached = timeout(patience, standing.wait_for(reached)).await;
+        matches!(reached, Ok(Ok(_)))
+    }
+
+    /// What its watch sides hold.
+    pub(super) async fn inspect(&self) -> Vec<Inspection> {
+        match self.broadcast() {
+            Some(broadcast) => broadcast.inspect().await,
+            None => Vec::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No step leaves it between two states that matter.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.cover.leave(&self.range);
+    }
+}

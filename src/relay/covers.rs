@@ -1,0 +1,203 @@
+//! All covers of a relay, and the way to a seat in one.
+//!
+//! There are never more of them than the limit says, whatever clients watch.
+
+use super::cover::{Cover, Seat};
+use super::endpoints::Endpoints;
+use super::late::Late;
+use super::rules::{Place, place};
+use super::upstream::Open;
+use crate::actors::{EngineLimits, Inspection};
+use crate::api::pb::etcdserverpb::RangeRequest;
+use crate::api::pb::etcdserverpb::kv_client::KvClient;
+use crate::model::{KeyRange, Revision};
+use actix::prelude::*;
+use bytes::Bytes;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+use tokio::time::timeout;
+use tonic::Status;
+
+/// The bounds of a relay's watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelayLimits {
+    /// The bounds of each watch side. The ring is that of one cover.
+    pub engine: EngineLimits,
+    /// Watches on the cluster that new events come by.
+    pub covers_max: usize,
+    /// How often covers are fitted to what is still watched.
+    pub tidy_interval: Duration,
+    /// How long a new watch may wait for the cluster before its stream is told to come back.
+    pub patience: Duration,
+}
+
+impl Default for RelayLimits {
+    fn default() -> Self {
+        Self {
+            engine: EngineLimits::default(),
+            covers_max: 8,
+            tidy_interval: Duration::from_secs(10),
+            patience: Duration::from_secs(5),
+        }
+    }
+}
+
+/// All covers. A clone is the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Covers(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    covers: Mutex<Vec<Arc<Cover>>>,
+    last_number: AtomicU64,
+    limits: RelayLimits,
+    endpoints: Endpoints,
+    /// Live watches of all covers.
+    watches: Arc<AtomicUsize>,
+    /// Where the feeds run.
+    arbiter: ArbiterHandle,
+    /// Who opens covers.
+    upstream: OnceLock<Recipient<Open>>,
+}
+
+impl Covers {
+    /// No covers.
+    pub(super) fn new(endpoints: Endpoints, limits: RelayLimits, arbiter: ArbiterHandle) -> Self {
+        Self(Arc::new(Inner {
+            covers: Mutex::new(Vec::new()),
+            last_number: AtomicU64::new(0),
+            limits,
+            endpoints,
+            watches: Arc::default(),
+            arbiter,
+            upstream: OnceLock::new(),
+        }))
+    }
+
+    /// From now on `upstream` opens covers.
+    pub(super) fn opened_by(&self, upstream: Recipient<Open>) {
+        // There is one, and it says so once.
+        let _ = self.0.upstream.set(upstream);
+    }
+
+    pub(super) fn limits(&self) -> &RelayLimits {
+        &self.0.limits
+    }
+
+    pub(super) fn endpoints(&self) -> &Endpoints {
+        &self.0.endpoints
+    }
+
+    pub(super) fn watches(&self) -> &Arc<AtomicUsize> {
+        &self.0.watches
+    }
+
+    /// Finds a seat for a watch.
+    pub(super) fn seat(&self, range: &KeyRange, with_prev: bool) -> Seat {
+        let mut covers = self.covers();
+        let ranges: Vec<_> = covers.iter().map(|cover| cover.plan().range).collect();
+        let (number, widened) = match place(&ranges, range, self.0.limits.covers_max) {
+            Place::In(number) => (Some(number), None),
+            Place::Widened(number, widened) => (Some(number), Some(widened)),
+            Place::New => (None, None),
+        };
+        if let Some(cover) = number.and_then(|number| covers.get(number)) {
+            return cover.sit(range, widened, with_prev);
+        }
+        let number = self.0.last_number.fetch_add(1, Ordering::Relaxed) + 1;
+        let batch = self.0.limits.engine.batch;
+        let late = Late::new(self.0.endpoints.clone(), self.0.arbiter.clone(), batch);
+        let cover = Arc::new(Cover::new(number, range.clone(), late));
+        cover.late.belongs_to(&cover);
+        let seat = cover.sit(range, None, with_prev);
+        covers.push(Arc::clone(&cover));
+        drop(covers);
+        if let Some(upstream) = self.0.upstream.get() {
+            upstream.do_send(Open(cover));
+        }
+        seat
+    }
+
+    /// Fits covers to what is still watched, and lets go of those that nobody watches.
+    pub(super) fn tidy(&self) {
+        self.covers().retain(|cover| {
+            cover.late.tidy();
+            !cover.tidy()
+        });
+    }
+
+    /// The cluster's revision, once a majority has confirmed it.
+    pub(super) async fn revision_now(&self) -> Result<Revision, Status> {
+        revision_now(&self.0.endpoints, self.0.limits.patience).await
+    }
+
+    /// Takes a cover out that cannot go on.
+    pub(super) fn let_go(&self, cover: &Arc<Cover>) {
+        self.covers().retain(|it| !Arc::ptr_eq(it, cover));
+    }
+
+    /// The last revision that was heard of.
+    pub(crate) fn revision(&self) -> Revision {
+        self.0.endpoints.revision()
+    }
+
+    /// What is watched on the cluster, for tests.
+    #[cfg(test)]
+    pub(super) fn ranges(&self) -> Vec<KeyRange> {
+        let covers = self.covers();
+        covers.iter().map(|cover| cover.plan().range).collect()
+    }
+
+    /// How many covers there are.
+    pub(super) fn len(&self) -> usize {
+        self.covers().len()
+    }
+
+    /// What all watch sides hold.
+    pub(crate) async fn inspect(&self) -> Vec<Inspection> {
+        let covers = self.covers().clone();
+        let mut states = Vec::new();
+        for cover in covers {
+            states.extend(cover.inspect().await);
+        }
+        states
+    }
+
+    fn covers(&self) -> MutexGuard<'_, Vec<Arc<Cover>>> {
+        // A list is never half written.
+        self.0.covers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The cluster's revision, as of some moment after this was asked.
+pub(super) async fn revision_now(
+    endpoints: &Endpoints,
+    patience: Duration,
+) -> Result<Revision, Status> {
+    let active = endpoints.current();
+    let request = RangeRequest {
+        key: Bytes::from_static(b"\0"),
+        count_only: true,
+        ..RangeRequest::default()
+    };
+    let mut client = KvClient::new(active.channel);
+    let asked = timeout(patience, client.range(request)).await;
+    let answer = match asked {
+        Ok(Ok(answer)) => answer.into_inner(),
+        Ok(Err(status)) => {
+            endpoints.give_up(active.generation);
+            return Err(status);
+        }
+        Err(_) => {
+            endpoints.give_up(active.generation);
+            return Err(Status::unavailable(format!(
+                "vigil: {} does not answer",
+                active.name
+            )));
+        }
+    };
+    let header = answer.header.unwrap_or_default();
+    endpoints.saw(&header);
+    Ok(Revision(header.revision))
+}

@@ -1,0 +1,334 @@
+//! What a cover's ring has no more of, read from the cluster: a watch from an older revision, held until it is level.
+//!
+//! A watch that has told of all that was asked for is let go of: nothing new ever comes by it.
+
+use super::call::{Call, open, wire};
+use super::cover::Cover;
+use super::endpoints::Endpoints;
+use super::heard::{Heard, Listener, key_value};
+use super::rules::contains;
+use crate::actors::History;
+use crate::api::pb::etcdserverpb::RangeRequest;
+use crate::api::pb::etcdserverpb::kv_client::KvClient;
+use crate::model::{Commit, Event, KeyRange, Refusal, Revision};
+use crate::storage::{Done, ReadError, Stretch, Wanted};
+use crate::watch::BatchLimits;
+use actix::prelude::*;
+use futures_util::{StreamExt, stream};
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tonic::Code;
+
+/// Old watches that are kept for whoever reads on: one for each thread that may.
+const KEPT_MAX: usize = 8;
+/// How long one is kept.
+const KEPT_FOR: Duration = Duration::from_secs(5);
+/// How often the cluster is asked how far it has come.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// How long one read may take.
+const READ_MAX: Duration = Duration::from_secs(10);
+/// Previous values that are looked up at a time.
+const LOOK_UPS_MAX: usize = 16;
+/// What a deleted or compacted revision answers a read with.
+const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
+
+/// The history of one cover.
+pub(super) struct Late {
+    endpoints: Endpoints,
+    /// Where reads run.
+    arbiter: ArbiterHandle,
+    limits: BatchLimits,
+    cover: OnceLock<Weak<Cover>>,
+    /// The oldest revision that the cluster was found to have.
+    compact_revision: AtomicI64,
+    kept: Mutex<Vec<Reader>>,
+}
+
+impl fmt::Debug for Late {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Late")
+            .field("compact_revision", &self.compact_revision)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Late {
+    /// A history that belongs to no cover yet.
+    pub(super) fn new(
+        endpoints: Endpoints,
+        arbiter: ArbiterHandle,
+        limits: BatchLimits,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            endpoints,
+            arbiter,
+            limits,
+            cover: OnceLock::new(),
+            compact_revision: AtomicI64::new(0),
+            kept: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// The cover whose range is read.
+    pub(super) fn belongs_to(&self, cover: &Arc<Cover>) {
+        // Said once, by whoever makes both.
+        let _ = self.cover.set(Arc::downgrade(cover));
+    }
+
+    /// The cluster has nothing older than this.
+    pub(super) fn compacted(&self, compact_revision: Revision) {
+        let order = Ordering::AcqRel;
+        self.compact_revision.fetch_max(compact_revision.0, order);
+    }
+
+    /// Reads from `from` on, with a watch that stands there if one is kept.
+    async fn read(&self, from: Revision, through: Revision) -> Result<Stretch, ReadError> {
+        let cover = self.cover.get().and_then(Weak::upgrade);
+        let plan = cover.ok_or(ReadError::Busy)?.plan();
+        let kept = self.take(from, &plan.range, plan.with_prev);
+        let mut reader = match kept {
+            Some(reader) => reader,
+            None => {
+                let active = self.endpoints.current();
+                let opened = open(active.channel, &plan.range, from, plan.with_prev).await;
+                let call = opened.map_err(|status| {
+                    log::warn!("history cannot be read from {}: {status}", active.name);
+                    ReadError::Busy
+                })?;
+                Reader::new(call, plan.range, plan.with_prev, from)
+            }
+        };
+        let read = timeout(READ_MAX, reader.read(through, &self.limits)).await;
+        match read {
+            Ok(Ok(stretch)) => {
+                if stretch.next <= through {
+                    self.keep(reader);
+                }
+                Ok(stretch)
+            }
+            Ok(Err(Unread::Compacted(compact_revision))) => {
+                self.compacted(compact_revision);
+                let compacted = Refusal::Compacted { compact_revision };
+                Err(ReadError::Refused(compacted))
+            }
+            Ok(Err(Unread::Broken(why))) => {
+                log::warn!("history cannot be read: {why}");
+                Err(ReadError::Busy)
+            }
+            Err(_) => Err(ReadError::Busy),
+        }
+    }
+
+    fn take(&self, from: Revision, range: &KeyRange, with_prev: bool) -> Option<Reader> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|reader| reader.kept_at.elapsed() < KEPT_FOR);
+        let fits = |reader: &Reader| {
+            let has_prev = reader.with_prev || !with_prev;
+            reader.next == from && has_prev && contains(&reader.range, range)
+        };
+        let number = kept.iter().position(fits)?;
+        Some(kept.swap_remove(number))
+    }
+
+    fn keep(&self, mut reader: Reader) {
+        reader.kept_at = Instant::now();
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= KEPT_MAX {
+            kept.remove(0);
+        }
+        kept.push(reader);
+    }
+
+    /// Lets go of watches that nobody has read on with.
+    pub(super) fn tidy(&self) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|reader| reader.kept_at.elapsed() < KEPT_FOR);
+    }
+}
+
+/// A watch that reads what is past.
+#[derive(Debug)]
+struct Reader {
+    call: Call,
+    listener: Listener,
+    range: KeyRange,
+    with_prev: bool,
+    /// The first revision that it has not told of.
+    next: Revision,
+    /// Heard, and not told of.
+    ahead: VecDeque<Arc<Commit>>,
+    /// Everything up to here was heard.
+    heard: Revision,
+    is_created: bool,
+    kept_at: Instant,
+}
+
+/// Why history was not read.
+enum Unread {
+    Compacted(Revision),
+    Broken(String),
+}
+
+impl Reader {
+    fn new(call: Call, range: KeyRange, with_prev: bool, from: Revision) -> Self {
+        Self {
+            call,
+            listener: Listener::new(from.previous(), with_prev),
+            range,
+            with_prev,
+            next: from,
+            ahead: VecDeque::new(),
+            heard: from.previous(),
+            is_created: false,
+            kept_at: Instant::now(),
+        }
+    }
+
+    /// The next stretch, of one commit at least unless there are none up to `through`.
+    async fn read(&mut self, through: Revision, limits: &BatchLimits) -> Result<Stretch, Unread> {
+        let mut again = interval(ASK_AGAIN);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while self.ahead.is_empty() && self.heard < through {
+            tokio::select! {
+                biased;
+                said = self.call.next() => {
+                    let response = match said {
+                        Ok(Some(response)) => response,
+                        Ok(None) => return Err(Unread::Broken("it was closed".to_owned())),
+                        Err(status) => return Err(Unread::Broken(status.to_string())),
+                    };
+                    match self.listener.hear(response) {
+                        Ok(Heard::Created) => {
+                            self.is_created = true;
+                            self.call.ask_progress();
+                        }
+                        Ok(Heard::Commits(commits)) => {
+                            let last = commits.last().map_or(self.heard, |it| it.revision);
+                            self.heard = last;
+                            self.ahead.extend(commits);
+                        }
+                        Ok(Heard::Progress(revision)) => self.heard = self.heard.max(revision),
+                        Ok(Heard::Part) => {}
+                        Ok(Heard::Compacted(revision)) => return Err(Unread::Compacted(revision)),
+                        Ok(Heard::Canceled(why)) | Err(why) => return Err(Unread::Broken(why)),
+                    }
+                }
+                _ = again.tick() => if self.is_created {
+                    self.call.ask_progress();
+                },
+            }
+        }
+        Ok(self.told(through, limits))
+    }
+
+    /// What was heard, up to `through` and in the bounds of one stretch.
+    fn told(&mut self, through: Revision, limits: &BatchLimits) -> Stretch {
+        let (mut commits, mut bytes) = (Vec::new(), 0);
+        while let Some(commit) = self.ahead.front()
+            && commit.revision <= through
+        {
+            bytes += commit.bytes();
+            let is_full = bytes > limits.delivery_bytes_max
+                || commits.len() >= limits.revisions_per_batch_max.max(1);
+            if is_full && !commits.is_empty() {
+                break;
+            }
+            commits.extend(self.ahead.pop_front());
+        }
+        self.next = match self.ahead.front() {
+            Some(next) if next.revision <= through => next.revision,
+            _ => through.min(self.heard).next(),
+        };
+        Stretch {
+            commits,
+            next: self.next,
+        }
+    }
+}
+
+impl History for Arc<Late> {
+    fn compact_revision(&self) -> Revision {
+        Revision(self.compact_revision.load(Ordering::Acquire))
+    }
+
+    fn revisions_of(
+        &self,
+        _range: &KeyRange,
+        _from: Revision,
+        _through: Revision,
+        _keys_max: usize,
+        _revisions_max: usize,
+    ) -> Wanted {
+        // Nobody knows without asking.
+        Wanted::Dense
+    }
+
+    fn history(&self, from: Revision, through: Revision, done: Done<Stretch>) {
+        let this = Arc::clone(self);
+        self.arbiter.spawn(async move {
+            done(this.read(from, through).await);
+        });
+    }
+
+    fn commits_at(
+        &self,
+        _range: KeyRange,
+        _revisions: Vec<Revision>,
+        done: Done<Vec<Arc<Commit>>>,
+    ) {
+        // Nothing was named, so nothing is picked.
+        done(Err(ReadError::Busy));
+    }
+
+    fn fill_prev(&self, events: Vec<Arc<Event>>, done: Done<()>) {
+        let endpoints = self.endpoints.clone();
+        self.arbiter.spawn(async move {
+            let looked_up = stream::iter(events).map(|event| look_up(&endpoints, event));
+            let mut looked_up = looked_up.buffer_unordered(LOOK_UPS_MAX);
+            while let Some(one) = looked_up.next().await {
+                if let Err(error) = one {
+                    return done(Err(error));
+                }
+            }
+            done(Ok(()));
+        });
+    }
+}
+
+/// Fills in what the key was before the event; nothing where that is compacted.
+async fn look_up(endpoints: &Endpoints, event: Arc<Event>) -> Result<(), ReadError> {
+    let (key, range_end) = wire(&KeyRange::single(event.kv.key.clone()));
+    let request = RangeRequest {
+        key,
+        range_end,
+        revision: event.kv.mod_revision.previous().0,
+        serializable: true,
+        ..RangeRequest::default()
+    };
+    if request.revision < 1 {
+        event.set_prev(None);
+        return Ok(());
+    }
+    let active = endpoints.current();
+    let mut client = KvClient::new(active.channel).max_decoding_message_size(usize::MAX);
+    match client.range(request).await {
+        Ok(answer) => {
+            let answer = answer.into_inner();
+            let prev = answer.kvs.first().map(|kv| Arc::new(key_value(kv)));
+            event.set_prev(prev);
+            Ok(())
+        }
+        Err(status) if status.code() == Code::OutOfRange && status.message() == COMPACTED => {
+            event.set_prev(None);
+            Ok(())
+        }
+        Err(status) => {
+            log::warn!("a previous value cannot be read: {status}");
+            Err(ReadError::Busy)
+        }
+    }
+}

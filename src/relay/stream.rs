@@ -1,0 +1,248 @@
+//! A client's watch stream at a relay: its watches have seats in covers, and one outbox takes what all of them are told.
+//!
+//! It decides ids, and asks the cluster how far it is before a watch begins, so that whoever watches from now on is told of
+//! nothing that had happened before. It never decides what a watcher is sent.
+
+use super::cover::{Cover, Seat};
+use super::covers::Covers;
+use crate::actors::{
+    JointProgress, Outbox, OutboxReader, Part, StreamEnd, StreamItem, StreamLife, StreamState,
+    WatchCreate, WatchRejection, WatchStream,
+};
+use crate::backend::WatchControl;
+use crate::model::WatchId;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// What clients are told when the cluster does not answer in time.
+const NO_CLUSTER: &str = "the cluster does not answer";
+/// How long the cluster may take to say how far it has come; then what is known is said.
+const PROGRESS_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The commanding end of a client's stream.
+#[derive(Debug)]
+pub struct RelayStream {
+    covers: Covers,
+    /// The worker on whose thread it lives.
+    worker: usize,
+    outbox: Arc<Outbox>,
+    joint: Arc<JointProgress>,
+    /// One for each cover that it has, or had, a watch in.
+    parts: Vec<(Arc<Cover>, WatchStream)>,
+    shared: Arc<Shared>,
+    next_id: i64,
+}
+
+/// What lives as long as the client reads.
+#[derive(Debug, Default)]
+struct Shared {
+    seats: Mutex<HashMap<WatchId, Seat>>,
+    parts: Mutex<Vec<Arc<StreamState>>>,
+}
+
+impl Shared {
+    fn seats(&self) -> MutexGuard<'_, HashMap<WatchId, Seat>> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn parts(&self) -> MutexGuard<'_, Vec<Arc<StreamState>>> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl StreamLife for Arc<Shared> {
+    fn ended(&self) {
+        let parts = std::mem::take(&mut *self.parts());
+        for part in parts {
+            part.ended();
+        }
+        let seats = std::mem::take(&mut *self.seats());
+        drop(seats);
+    }
+}
+
+impl RelayStream {
+    /// Opens a stream. Has to be called on the worker's own thread, where its watchers will live.
+    pub(crate) fn open(covers: &Covers, worker: usize) -> (Self, OutboxReader) {
+        let outbox = Arc::new(Outbox::new(covers.limits().engine.outbox));
+        let shared = Arc::new(Shared::default());
+        let reader = OutboxReader::new(Arc::clone(&outbox), Box::new(Arc::clone(&shared)));
+        let this = Self {
+            covers: covers.clone(),
+            worker,
+            outbox,
+            joint: Arc::default(),
+            parts: Vec::new(),
+            shared,
+            next_id: 0,
+        };
+        (this, reader)
+    }
+
+    /// What can be refused at once; else the watch has an id and a seat.
+    fn seat(&mut self, create: &mut WatchCreate) -> Result<Arc<Cover>, WatchRejection> {
+        create.check()?;
+        let max = self.covers.limits().engine.watches_per_stream_max;
+        let mut seats = self.shared.seats();
+        // A watch that has ended by itself has given its id back.
+        let is_over = |id: WatchId, seat: &Seat| {
+            let of_seat = |part: &&(Arc<Cover>, WatchStream)| Arc::ptr_eq(&part.0, &seat.cover);
+            let part = self.parts.iter().find(of_seat);
+            seat.registered() && part.is_some_and(|(_, part)| !part.has(id))
+        };
+        if seats.len() >= max
+            || (create.watch_id != WatchId::AUTO && seats.contains_key(&create.watch_id))
+        {
+            seats.retain(|id, seat| !is_over(*id, seat));
+        }
+        if create.watch_id == WatchId::AUTO {
+            while seats.get(&WatchId(self.next_id)).is_some() {
+                self.next_id += 1;
+            }
+            create.watch_id = WatchId(self.next_id);
+            if seats.len() < max {
+                self.next_id += 1;
+            }
+        } else if seats.contains_key(&create.watch_id) {
+            return Err(WatchRejection::DuplicateId);
+        }
+        if seats.len() >= max {
+            return Err(WatchRejection::TooManyWatches { max });
+        }
+        let seat = self.covers.seat(&create.range, create.prev_kv);
+        let cover = Arc::clone(&seat.cover);
+        seats.insert(create.watch_id, seat);
+        Ok(cover)
+    }
+
+    /// Waits until each cover has come as far as the cluster had when this was asked.
+    async fn settle(&self, covers: &[(Arc<Cover>, u64)]) -> bool {
+        let Ok(goal) = self.covers.revision_now().await else {
+            return false;
+        };
+        let patience = self.covers.limits().patience;
+        for (cover, version) in covers {
+            if !cover.reach(*version, goal, patience).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The part of the stream that lives in this cover.
+    fn part(&mut self, cover: &Arc<Cover>) -> Option<&mut WatchStream> {
+        let known = self
+            .parts
+            .iter()
+            .position(|part| Arc::ptr_eq(&part.0, cover));
+        let number = match known {
+            Some(number) => number,
+            None => {
+                let number = self.parts.len();
+                let joint = Arc::clone(&self.joint);
+                let part = Part { number, joint };
+                let broadcast = cover.broadcast()?;
+                let opened = broadcast.open_part(self.worker, part, &self.outbox)?;
+                self.shared.parts().push(opened.life());
+                self.parts.push((Arc::clone(cover), opened));
+                number
+            }
+        };
+        self.parts.get_mut(number).map(|(_, part)| part)
+    }
+
+    async fn register(&mut self, cover: &Arc<Cover>, creates: Vec<WatchCreate>) {
+        if creates.is_empty() {
+            return;
+        }
+        let ids: Vec<_> = creates.iter().map(|create| create.watch_id).collect();
+        let Some(part) = self.part(cover) else {
+            return self.outbox.end(StreamEnd::Unavailable(NO_CLUSTER));
+        };
+        part.create(creates).await;
+        let mut seats = self.shared.seats();
+        for id in ids {
+            if let Some(seat) = seats.get_mut(&id) {
+                seat.register();
+            }
+        }
+    }
+}
+
+impl WatchControl for RelayStream {
+    async fn create(&mut self, creates: Vec<WatchCreate>) {
+        let mut seated = Vec::with_capacity(creates.len());
+        let mut covers: Vec<(Arc<Cover>, u64)> = Vec::new();
+        for mut create in creates {
+            let cover = self.seat(&mut create);
+            if let Ok(cover) = &cover {
+                let version = cover.plan().version;
+                match covers.iter_mut().find(|it| Arc::ptr_eq(&it.0, cover)) {
+                    Some(known) => known.1 = known.1.max(version),
+                    None => covers.push((Arc::clone(cover), version)),
+                }
+            }
+            seated.push((create, cover));
+        }
+        if !covers.is_empty() && !self.settle(&covers).await {
+            return self.outbox.end(StreamEnd::Unavailable(NO_CLUSTER));
+        }
+        // In the order in which they were asked for, as many at a time as lie in one cover.
+        let mut run: Option<(Arc<Cover>, Vec<WatchCreate>)> = None;
+        for (create, cover) in seated {
+            let goes_on = match (&run, &cover) {
+                (Some((of_run, _)), Ok(cover)) => Arc::ptr_eq(of_run, cover),
+                _ => false,
+            };
+            if !goes_on && let Some((cover, creates)) = run.take() {
+                self.register(&cover, creates).await;
+            }
+            match cover {
+                Ok(cover) => run
+                    .get_or_insert_with(|| (cover, Vec::new()))
+                    .1
+                    .push(create),
+                Err(reason) => {
+                    let revision = self.covers.revision();
+                    self.outbox.push(StreamItem::Rejected { revision, reason });
+                }
+            }
+        }
+        if let Some((cover, creates)) = run {
+            self.register(&cover, creates).await;
+        }
+    }
+
+    async fn cancel(&mut self, watch_id: WatchId) {
+        let seat = self.shared.seats().remove(&watch_id);
+        let Some(seat) = seat else { return };
+        let of_seat = |part: &&mut (Arc<Cover>, WatchStream)| Arc::ptr_eq(&part.0, &seat.cover);
+        if let Some((_, part)) = self.parts.iter_mut().find(of_seat) {
+            part.cancel(watch_id).await;
+        }
+    }
+
+    async fn request_progress(&mut self) {
+        let watching = self.parts.iter().enumerate();
+        let watching = watching.filter(|(_, (_, part))| part.watches_len() > 0);
+        let numbers: Vec<usize> = watching.map(|(number, _)| number).collect();
+        if numbers.is_empty() {
+            return;
+        }
+        let goal = self.covers.revision_now().await.unwrap_or_default();
+        self.joint.ask(numbers.iter().copied());
+        for number in numbers {
+            let Some((cover, part)) = self.parts.get_mut(number) else {
+                continue;
+            };
+            // When it does not come so far, what is true is said all the same.
+            cover.reach(0, goal, PROGRESS_PATIENCE).await;
+            part.request_progress().await;
+        }
+    }
+
+    fn outbox(&self) -> &Arc<Outbox> {
+        &self.outbox
+    }
+}
