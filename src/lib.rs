@@ -64,6 +64,8 @@ pub mod backend;
 
 pub mod api;
 
+pub mod relay;
+
 pub mod server;
 
 pub mod bench;
