@@ -7,9 +7,11 @@ mod client;
 mod own;
 mod pem;
 mod server;
+mod target;
 
 pub use client::{ClientFiles, client_config};
 pub use server::{ServerFiles, ServerTls, TlsSource};
+pub use target::Target;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -31,8 +31,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("watch", &["model"]),
     ("actors", &["model", "storage", "watch"]),
     ("backend", &["model", "actors"]),
-    ("relay", &["model", "actors", "backend"]),
     ("api", &["model", "backend"]),
+    (
+        "relay",
+        &[
+            "tls", "model", "storage", "watch", "actors", "backend", "api",
+        ],
+    ),
     ("bench", &["api"]),
     ("cli", &["tls", "storage", "actors", "server", "bench"]),
     (

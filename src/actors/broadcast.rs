@@ -67,11 +67,6 @@ impl Broadcast {
         self.wake();
     }
 
-    /// True while a watch wants previous values.
-    pub(crate) fn wants_prev(&self) -> bool {
-        self.shared.prev_wanted.load(Ordering::SeqCst) > 0
-    }
-
     /// A part of a client's stream, on a worker. To be called on that worker's own thread.
     pub(crate) fn open_part(
         &self,

@@ -14,7 +14,7 @@ pub mod pb;
 
 pub use counts::Counts;
 pub use grpc::{
-    Calls, Edge, EdgeFuture, EdgeLimits, Member, Served, Serving, StoreCalls, is_for_grpc,
+    BoxError, Calls, Edge, EdgeFuture, EdgeLimits, Member, Served, Serving, StoreCalls, is_for_grpc,
 };
 pub use http::{Http, HttpClocks, HttpSettings, NameList, guard};
 pub use stop::{Stop, StopSignal};

@@ -42,11 +42,12 @@ struct State {
     plan: Plan,
     /// What clients watch, and how many do.
     seats: BTreeMap<KeyRange, usize>,
+    /// How many of them want previous values.
+    seats_with_prev: usize,
 }
 
 /// A cover.
 pub(super) struct Cover {
-    number: u64,
     state: Mutex<State>,
     /// The plan is another.
     pub(super) changed: Notify,
@@ -59,7 +60,6 @@ pub(super) struct Cover {
 impl fmt::Debug for Cover {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cover")
-            .field("number", &self.number)
             .field("state", &self.state)
             .finish_non_exhaustive()
     }
@@ -70,6 +70,7 @@ impl fmt::Debug for Cover {
 pub(super) struct Seat {
     pub(super) cover: Arc<Cover>,
     range: KeyRange,
+    with_prev: bool,
     /// The watch has been registered, and has its id for as long as it lives.
     registered: bool,
 }
@@ -88,7 +89,7 @@ impl Seat {
 
 impl Cover {
     /// A cover of `range` that nobody watches yet.
-    pub(super) fn new(number: u64, range: KeyRange, late: Arc<Late>) -> Self {
+    pub(super) fn new(range: KeyRange, late: Arc<Late>) -> Self {
         let plan = Plan {
             range,
             with_prev: false,
@@ -97,21 +98,16 @@ impl Cover {
             closed: false,
         };
         Self {
-            number,
             state: Mutex::new(State {
                 plan,
                 seats: BTreeMap::new(),
+                seats_with_prev: 0,
             }),
             changed: Notify::new(),
             standing: watch::Sender::new(Standing::default()),
             broadcast: OnceLock::new(),
             late,
         }
-    }
-
-    /// Its number, which no other cover has had.
-    pub(super) fn number(&self) -> u64 {
-        self.number
     }
 
     /// What is wanted of it.
@@ -135,6 +131,7 @@ impl Cover {
         plan.with_prev |= with_prev;
         plan.version += u64::from(is_new);
         *state.seats.entry(range.clone()).or_default() += 1;
+        state.seats_with_prev += usize::from(with_prev);
         drop(state);
         if is_new {
             self.changed.notify_one();
@@ -142,12 +139,14 @@ impl Cover {
         Seat {
             cover: Arc::clone(self),
             range: range.clone(),
+            with_prev,
             registered: false,
         }
     }
 
-    fn leave(&self, range: &KeyRange) {
+    fn leave(&self, range: &KeyRange, with_prev: bool) {
         let mut state = self.state();
+        state.seats_with_prev -= usize::from(with_prev);
         if let Some(seats) = state.seats.get_mut(range) {
             *seats -= 1;
             if *seats == 0 {
@@ -167,8 +166,11 @@ impl Cover {
             return true;
         };
         let narrow = ranges.fold(first.clone(), |all, range| hull(&all, range));
-        if narrow != state.plan.range && contains(&state.plan.range, &narrow) {
+        let with_prev = state.seats_with_prev > 0;
+        let is_narrower = narrow != state.plan.range && contains(&state.plan.range, &narrow);
+        if is_narrower || with_prev != state.plan.with_prev {
             state.plan.range = narrow;
+            state.plan.with_prev = with_prev;
             state.plan.version += 1;
             drop(state);
             self.changed.notify_one();
@@ -227,6 +229,6 @@ impl Cover {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.cover.leave(&self.range);
+        self.cover.leave(&self.range, self.with_prev);
     }
 }

@@ -6,18 +6,17 @@ use super::cover::{Cover, Seat};
 use super::endpoints::Endpoints;
 use super::late::Late;
 use super::rules::{Place, place};
-use super::upstream::Open;
+use super::upstream::{Open, Upstream};
 use crate::actors::{EngineLimits, Inspection};
 use crate::api::pb::etcdserverpb::RangeRequest;
 use crate::api::pb::etcdserverpb::kv_client::KvClient;
 use crate::model::{KeyRange, Revision};
 use actix::prelude::*;
 use bytes::Bytes;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::time::timeout;
-use tonic::Status;
 
 /// The bounds of a relay's watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,12 +44,11 @@ impl Default for RelayLimits {
 
 /// All covers. A clone is the same.
 #[derive(Clone, Debug)]
-pub(crate) struct Covers(Arc<Inner>);
+pub struct Covers(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     covers: Mutex<Vec<Arc<Cover>>>,
-    last_number: AtomicU64,
     limits: RelayLimits,
     endpoints: Endpoints,
     /// Live watches of all covers.
@@ -62,11 +60,23 @@ struct Inner {
 }
 
 impl Covers {
-    /// No covers.
-    pub(super) fn new(endpoints: Endpoints, limits: RelayLimits, arbiter: ArbiterHandle) -> Self {
+    /// Starts what watches the cluster, on an arbiter of its own that stays, for watchers on the threads of `workers`.
+    pub fn start(
+        endpoints: Endpoints,
+        limits: RelayLimits,
+        arbiter: &ArbiterHandle,
+        workers: Vec<ArbiterHandle>,
+    ) -> Self {
+        let covers = Self::new(endpoints, limits, arbiter.clone());
+        let of_actor = covers.clone();
+        let upstream = Upstream::start_in_arbiter(arbiter, |_| Upstream::new(of_actor, workers));
+        covers.opened_by(upstream.recipient());
+        covers
+    }
+
+    fn new(endpoints: Endpoints, limits: RelayLimits, arbiter: ArbiterHandle) -> Self {
         Self(Arc::new(Inner {
             covers: Mutex::new(Vec::new()),
-            last_number: AtomicU64::new(0),
             limits,
             endpoints,
             watches: Arc::default(),
@@ -76,7 +86,7 @@ impl Covers {
     }
 
     /// From now on `upstream` opens covers.
-    pub(super) fn opened_by(&self, upstream: Recipient<Open>) {
+    fn opened_by(&self, upstream: Recipient<Open>) {
         // There is one, and it says so once.
         let _ = self.0.upstream.set(upstream);
     }
@@ -105,10 +115,9 @@ impl Covers {
         if let Some(cover) = number.and_then(|number| covers.get(number)) {
             return cover.sit(range, widened, with_prev);
         }
-        let number = self.0.last_number.fetch_add(1, Ordering::Relaxed) + 1;
         let batch = self.0.limits.engine.batch;
         let late = Late::new(self.0.endpoints.clone(), self.0.arbiter.clone(), batch);
-        let cover = Arc::new(Cover::new(number, range.clone(), late));
+        let cover = Arc::new(Cover::new(range.clone(), late));
         cover.late.belongs_to(&cover);
         let seat = cover.sit(range, None, with_prev);
         covers.push(Arc::clone(&cover));
@@ -128,7 +137,7 @@ impl Covers {
     }
 
     /// The cluster's revision, once a majority has confirmed it.
-    pub(super) async fn revision_now(&self) -> Result<Revision, Status> {
+    pub(super) async fn revision_now(&self) -> Result<Revision, String> {
         revision_now(&self.0.endpoints, self.0.limits.patience).await
     }
 
@@ -149,7 +158,8 @@ impl Covers {
         covers.iter().map(|cover| cover.plan().range).collect()
     }
 
-    /// How many covers there are.
+    /// How many covers there are, for tests.
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.covers().len()
     }
@@ -174,30 +184,26 @@ impl Covers {
 pub(super) async fn revision_now(
     endpoints: &Endpoints,
     patience: Duration,
-) -> Result<Revision, Status> {
-    let active = endpoints.current();
+) -> Result<Revision, String> {
+    let active = endpoints.usable().await?;
     let request = RangeRequest {
         key: Bytes::from_static(b"\0"),
         count_only: true,
         ..RangeRequest::default()
     };
     let mut client = KvClient::new(active.channel);
-    let asked = timeout(patience, client.range(request)).await;
-    let answer = match asked {
-        Ok(Ok(answer)) => answer.into_inner(),
+    let header = match timeout(patience, client.range(request)).await {
+        Ok(Ok(answer)) => answer.into_inner().header.unwrap_or_default(),
         Ok(Err(status)) => {
-            endpoints.give_up(active.generation);
-            return Err(status);
+            endpoints.doubt(active.generation);
+            return Err(format!("{}: {}", active.name, status.message()));
         }
         Err(_) => {
             endpoints.give_up(active.generation);
-            return Err(Status::unavailable(format!(
-                "vigil: {} does not answer",
-                active.name
-            )));
+            let within = patience.as_millis();
+            return Err(format!("{}: no answer within {within} ms", active.name));
         }
     };
-    let header = answer.header.unwrap_or_default();
-    endpoints.saw(&header);
+    endpoints.note(&header);
     Ok(Revision(header.revision))
 }

@@ -96,7 +96,7 @@ impl Feed {
                 }
                 End::Broken(why) => {
                     log::warn!("a watch on the cluster has ended: {why}");
-                    self.covers.endpoints().give_up(generation);
+                    self.covers.endpoints().doubt(generation);
                     sleep(backoff.next()).await;
                 }
             }
@@ -109,7 +109,7 @@ impl Feed {
         let head = loop {
             match revision_now(self.covers.endpoints(), limits.patience).await {
                 Ok(revision) => break revision,
-                Err(status) => log::warn!("the cluster's revision is not known: {status}"),
+                Err(why) => log::warn!("the cluster's revision is not known: {why}"),
             }
             if self.cover.plan().closed {
                 return false;
@@ -136,7 +136,7 @@ impl Feed {
         match revision_now(self.covers.endpoints(), self.covers.limits().patience).await {
             Ok(revision) if revision < head => return End::OtherCluster,
             Ok(_) => {}
-            Err(status) => return End::Broken(status.to_string()),
+            Err(why) => return End::Broken(why),
         }
         let mut call = match open(active.channel, &plan.range, head.next(), plan.with_prev).await {
             Ok(call) => call,
@@ -159,7 +159,7 @@ impl Feed {
                     };
                     heard_last = Instant::now();
                     if let Some(header) = &response.header {
-                        self.covers.endpoints().saw(header);
+                        self.covers.endpoints().note(header);
                         if *cluster_id.get_or_insert(header.cluster_id) != header.cluster_id {
                             return End::OtherCluster;
                         }

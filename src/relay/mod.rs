@@ -1,41 +1,29 @@
-//! The other backend: a real etcd cluster. Its events come once for each cover, as commits in rings of the same kind as the
-//! engine's, and the same actors deliver them.
+//! The relay: an etcd cluster as a backend. Its events come once for each cover, as commits in rings of the same kind as the
+//! engine's, and the same actors deliver them; every other call is passed on raw.
 //!
-//! It keeps nothing that the cluster does not have, decides nothing that the cluster decides, and knows no client.
+//! It knows the cluster as a client does and never stores a key. What it may not change on the way it never decodes.
 
+mod backend;
 mod backoff;
 mod call;
+mod connect;
 mod cover;
 mod covers;
-pub(crate) mod endpoints;
+mod endpoints;
 mod feed;
 mod heard;
 mod late;
+mod pass_on;
+mod passing;
 mod rules;
 mod stream;
 mod upstream;
 
-pub(crate) use covers::Covers;
-pub use covers::RelayLimits;
-pub use stream::RelayStream;
-
 #[cfg(test)]
 mod tests;
 
-use actix::prelude::*;
-use endpoints::Endpoints;
-use upstream::Upstream;
-
-/// Starts what watches the cluster, on an arbiter of its own that stays, for watchers on these threads.
-pub(crate) fn start(
-    endpoints: Endpoints,
-    limits: RelayLimits,
-    arbiter: &ArbiterHandle,
-    workers: Vec<ArbiterHandle>,
-) -> Covers {
-    let covers = Covers::new(endpoints, limits, arbiter.clone());
-    let of_actor = covers.clone();
-    let upstream = Upstream::start_in_arbiter(arbiter, |_| Upstream::new(of_actor, workers));
-    covers.opened_by(upstream.recipient());
-    covers
-}
+pub use backend::RelayBackend;
+pub use covers::{Covers, RelayLimits};
+pub use endpoints::{Active, Endpoints, EndpointsError};
+pub use pass_on::PassOn;
+pub use stream::RelayStream;

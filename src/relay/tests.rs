@@ -4,7 +4,7 @@
 //! Real clusters, and what happens to them, are in `tests/it`.
 
 use super::endpoints::Endpoints;
-use super::{Covers, RelayLimits, RelayStream, start};
+use super::{Covers, RelayLimits, RelayStream};
 use crate::actors::{
     Engine, EngineConfig, Next, OutboxReader, Placement, StreamItem, WatchCreate, WatchRejection,
 };
@@ -12,10 +12,12 @@ use crate::api::{HttpSettings, Member};
 use crate::backend::WatchControl;
 use crate::model::{DeleteRange, EventFilters, KeyRange, Revision, WatchId, Write};
 use crate::server::{self, Server, ServerLimits, engine_workers};
+use crate::tls::{ClientFiles, Target};
 use actix_rt::Arbiter;
 use std::future::poll_fn;
 use std::net::TcpListener;
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -46,10 +48,14 @@ impl Test {
             ServerLimits::default(),
         )
         .unwrap();
-        let endpoints = Endpoints::new(&[server.local_addr().to_string()]);
         let arbiter = Arbiter::new();
+        let target =
+            Target::read(&server.local_addr().to_string(), &ClientFiles::default()).unwrap();
+        let (sender, endpoints) = oneshot::channel();
+        arbiter.spawn_fn(move || drop(sender.send(Endpoints::start(&[target], None))));
+        let endpoints = endpoints.await.unwrap().unwrap();
         let workers = vec![Arbiter::current()];
-        let covers = start(endpoints, limits, &arbiter.handle(), workers);
+        let covers = Covers::start(endpoints, limits, &arbiter.handle(), workers);
         Self {
             _dir: dir,
             engine,

@@ -5,14 +5,13 @@
 use super::VerbError;
 use super::error::root_cause;
 use crate::cli::ClientArgs;
-use crate::tls::{ClientFiles, client_config};
+use crate::tls::{ClientFiles, Target, client_config};
 use hyper_util::rt::TokioIo;
 use std::io;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::pki_types::ServerName;
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
@@ -30,29 +29,20 @@ pub(super) async fn connect_to(endpoint: &str, files: &ClientFiles) -> Result<Ch
     let malformed = || VerbError::Endpoint {
         endpoint: endpoint.to_owned(),
     };
-    let (is_tls, authority) = if let Some(authority) = endpoint.strip_prefix("https://") {
-        (true, authority)
-    } else if let Some(authority) = endpoint.strip_prefix("http://") {
-        (false, authority)
-    } else {
-        (files.ask_for_tls(), endpoint)
-    };
-    let authority = authority.strip_suffix('/').unwrap_or(authority);
-    if !is_host_and_port(authority) {
-        return Err(malformed());
-    }
+    let target = Target::read(endpoint, files).ok_or_else(malformed)?;
+    let authority = &target.authority;
     let address = Endpoint::from_shared(format!("http://{authority}")).map_err(|_| malformed())?;
     let address = address
         .http2_keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PONG_WITHIN)
         .tcp_nodelay(true);
-    let connected = if is_tls {
+    let connected = if target.is_tls {
         let origin = format!("https://{authority}").parse();
         let address = address.origin(origin.map_err(|_| malformed())?);
         let connector = TlsConnector::from(client_config(files)?);
-        let authority = authority.to_owned();
+        let target = target.clone();
         let connector = service_fn(move |_| {
-            let secret = secret(connector.clone(), authority.clone());
+            let secret = secret(connector.clone(), target.clone());
             async { secret.await.map(TokioIo::new) }
         });
         address.connect_with_connector(connector).await
@@ -65,23 +55,10 @@ pub(super) async fn connect_to(endpoint: &str, files: &ClientFiles) -> Result<Ch
     })
 }
 
-/// A connection to `HOST:PORT` on which the handshake is done.
-async fn secret(connector: TlsConnector, authority: String) -> io::Result<TlsStream<TcpStream>> {
-    let host = authority.rsplit_once(':').map_or("", |(host, _)| host);
-    let host = host.trim_matches(['[', ']']).to_owned();
-    let name = ServerName::try_from(host).map_err(io::Error::other)?;
-    let socket = TcpStream::connect(authority).await?;
+/// A connection on which the handshake is done.
+async fn secret(connector: TlsConnector, target: Target) -> io::Result<TlsStream<TcpStream>> {
+    let name = target.server_name().map_err(io::Error::other)?;
+    let socket = TcpStream::connect(target.authority).await?;
     socket.set_nodelay(true)?;
     connector.connect(name, socket).await
-}
-
-/// Nothing else may be in it: a path would be passed over in silence, and a port above 65535 taken for another one.
-fn is_host_and_port(authority: &str) -> bool {
-    let Some((host, port)) = authority.rsplit_once(':') else {
-        return false;
-    };
-    // An address of IPv6 has colons of its own, and brackets round them.
-    let bracketed = host.starts_with('[') && host.ends_with(']');
-    let is_host = !host.is_empty() && (bracketed || !host.contains([':', '/', '?', '#', '@']));
-    is_host && port.parse::<u16>().is_ok()
 }

@@ -53,7 +53,7 @@ const GRPC: &str = "application/grpc";
 const FRAME_OVERHEAD_BYTES: usize = 512 << 10;
 
 /// Any error of a request's body.
-type BoxError = Box<dyn Error + Send + Sync>;
+pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// The bounds of the edge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

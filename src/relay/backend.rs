@@ -1,0 +1,79 @@
+//! The cluster behind the relay, as one worker's backend.
+//!
+//! It passes on, and decides nothing.
+
+use super::covers::Covers;
+use super::endpoints::Endpoints;
+use super::pass_on::PassOn;
+use super::stream::RelayStream;
+use crate::api::{Served, Serving};
+use crate::backend::{
+    Backend, BackendError, Depth, Identity, Inspection, Measure, OutboxReader, StoreStatus,
+};
+use crate::model::Revision;
+
+/// The cluster, as seen from one worker's connections.
+#[derive(Clone, Debug)]
+pub struct RelayBackend {
+    endpoints: Endpoints,
+    covers: Covers,
+    /// The worker on whose thread those connections live.
+    worker: usize,
+}
+
+impl RelayBackend {
+    /// The backend of the connections that live on one worker.
+    pub fn new(endpoints: Endpoints, covers: Covers, worker: usize) -> Self {
+        Self {
+            endpoints,
+            covers,
+            worker,
+        }
+    }
+}
+
+impl Served for RelayBackend {
+    type Calls = PassOn;
+
+    fn calls(&self, serving: Serving) -> PassOn {
+        PassOn::new(self.endpoints.clone(), serving)
+    }
+}
+
+impl Backend for RelayBackend {
+    type Control = RelayStream;
+
+    fn identity(&self) -> Identity {
+        self.endpoints.identity()
+    }
+
+    fn revision(&self) -> Revision {
+        self.endpoints.revision()
+    }
+
+    fn store(&self) -> Option<StoreStatus> {
+        None
+    }
+
+    fn measures(&self) -> Vec<Measure> {
+        self.endpoints.measures()
+    }
+
+    async fn check(&self, depth: Depth) -> Result<(), BackendError> {
+        let checked = match depth {
+            // A relay that is started again finds the same cluster, and its clients would have to come back for nothing.
+            Depth::Process => Ok(()),
+            Depth::Member => self.endpoints.is_well(),
+            Depth::Cluster => self.endpoints.read_linearizable().await,
+        };
+        checked.map_err(BackendError::Failed)
+    }
+
+    async fn inspect(&self) -> Vec<Inspection> {
+        self.covers.inspect().await
+    }
+
+    fn open_stream(&self) -> Result<(RelayStream, OutboxReader), BackendError> {
+        Ok(RelayStream::open(&self.covers, self.worker))
+    }
+}

@@ -1,0 +1,40 @@
+//! How an upstream is.
+//!
+//! These are words and their order; nothing is found out here.
+
+use std::fmt::{self, Display, Formatter};
+
+/// How an upstream is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Health {
+    /// It answers, and its cluster has a leader.
+    Well,
+    /// It was not asked yet.
+    Unknown,
+    /// It answers, and says why it is of little use.
+    Unfit(String),
+    /// It does not answer, or must not be asked.
+    Unreachable(String),
+}
+
+impl Health {
+    /// The smaller, the better.
+    pub(super) fn rank(&self) -> u8 {
+        match self {
+            Self::Well => 0,
+            Self::Unknown => 1,
+            Self::Unfit(_) => 2,
+            Self::Unreachable(_) => 3,
+        }
+    }
+}
+
+impl Display for Health {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Well => "well",
+            Self::Unknown => "not asked yet",
+            Self::Unfit(why) | Self::Unreachable(why) => why,
+        })
+    }
+}

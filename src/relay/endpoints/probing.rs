@@ -1,0 +1,170 @@
+//! The tasks that find out how the upstreams are, one for each: a small read with a deadline, again and again.
+//!
+//! A read is asked with the metadata by which a member refuses that sees no leader, so that one without a quorum is left.
+//! Nothing is decided here of what follows from an answer.
+
+use super::super::connect::Shears;
+use super::Endpoints;
+use super::health::Health;
+use crate::api::pb::etcdserverpb::kv_client::KvClient;
+use crate::api::pb::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader};
+use std::error::Error;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+use tonic::metadata::MetadataValue;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
+
+/// How often the upstream in use is asked, and how often another one.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+const ASK_OTHERS_EVERY: Duration = Duration::from_secs(5);
+/// How long an answer may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// How long it may take when somebody waits for it who asks for the relay's health, and who has a deadline himself.
+const HEALTH_WITHIN: Duration = Duration::from_secs(2);
+/// How long to wait before one is asked again that has failed: at first, and at most.
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// No key is smaller.
+const FIRST_KEY: &[u8] = b"\0";
+
+/// Starts a task for each upstream.
+pub(super) fn start(endpoints: &Endpoints) {
+    for slot in 0..endpoints.0.slots.len() {
+        tokio::spawn(probe(endpoints.clone(), slot));
+    }
+}
+
+/// Asks one upstream for ever.
+async fn probe(endpoints: Endpoints, number: usize) {
+    let Some(slot) = endpoints.0.slots.get(number) else {
+        return;
+    };
+    let mut backoff = BACKOFF_MIN;
+    loop {
+        let (health, header) = ask(&slot.channel, &slot.shears, ANSWER_WITHIN).await;
+        let health = endpoints.same_cluster(health, header.as_ref());
+        let is_well = health == Health::Well;
+        if !is_well {
+            log::debug!(upstream:% = slot.name; "an upstream is not well: {health}");
+        }
+        endpoints.found(number, health);
+        let is_in_use = endpoints.state().in_use == number;
+        if is_well
+            && is_in_use
+            && let Some(header) = header
+        {
+            endpoints.note(&header);
+        }
+        let pause = match (is_well, is_in_use) {
+            (true, true) => ASK_EVERY,
+            (true, false) => ASK_OTHERS_EVERY,
+            (false, _) => jittered(backoff),
+        };
+        backoff = if is_well {
+            BACKOFF_MIN
+        } else {
+            (backoff * 2).min(BACKOFF_MAX)
+        };
+        tokio::select! {
+            () = sleep(pause) => {}
+            // One that fails is asked at its own pace, however many want to know.
+            () = slot.asked.notified(), if is_well => {}
+        }
+    }
+}
+
+/// Between a half of it and all of it, so that many relays do not ask at the same time.
+fn jittered(pause: Duration) -> Duration {
+    let share = RandomState::new().hash_one(0) % 1024;
+    let half = pause / 2;
+    half + half * u32::try_from(share).unwrap_or(0) / 1024
+}
+
+/// Asks for as little as there is, of the member alone.
+async fn ask(
+    channel: &Channel,
+    shears: &Shears,
+    within: Duration,
+) -> (Health, Option<ResponseHeader>) {
+    match timeout(within, read(channel, true)).await {
+        Ok(Ok(answer)) => (Health::Well, answer.header),
+        Ok(Err(status)) => (judged(&status), None),
+        Err(_) => {
+            // Whoever waits for an answer there would wait for as long as it takes the kernel to lose hope.
+            shears.cut();
+            (Health::Unreachable(no_answer(within)), None)
+        }
+    }
+}
+
+fn no_answer(within: Duration) -> String {
+    format!("no answer within {} ms", within.as_millis())
+}
+
+async fn read(channel: &Channel, serializable: bool) -> Result<RangeResponse, Status> {
+    let mut request = Request::new(RangeRequest {
+        key: FIRST_KEY.into(),
+        serializable,
+        count_only: true,
+        ..RangeRequest::default()
+    });
+    let is_asked = MetadataValue::from_static("true");
+    request.metadata_mut().insert("hasleader", is_asked);
+    let answer = KvClient::new(channel.clone()).range(request).await?;
+    Ok(answer.into_inner())
+}
+
+/// What an error says of who sent it.
+fn judged(status: &Status) -> Health {
+    // Only what was not sent by anybody has a cause on this side.
+    if let Some(cause) = status.source() {
+        return Health::Unreachable(root_cause(cause));
+    }
+    match status.code() {
+        Code::Unavailable | Code::DeadlineExceeded => Health::Unfit(status.message().to_owned()),
+        // Somebody who refuses us, for want of a token perhaps, answers all the same.
+        _ => Health::Well,
+    }
+}
+
+/// What an error comes from; what lies between says nothing to anybody.
+pub(in super::super) fn root_cause(error: &(dyn Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+impl Endpoints {
+    /// Does the cluster behind the upstream in use agree on a read? The error says why not.
+    pub(in super::super) async fn read_linearizable(&self) -> Result<(), String> {
+        self.is_well()?;
+        let active = self.current();
+        let failed = match timeout(HEALTH_WITHIN, read(&active.channel, false)).await {
+            Ok(Ok(_)) => None,
+            Ok(Err(status)) => match judged(&status) {
+                Health::Well => None,
+                other => Some(other.to_string()),
+            },
+            Err(_) => Some(no_answer(HEALTH_WITHIN)),
+        };
+        failed.map_or(Ok(()), |why| Err(format!("{}: {why}", active.name)))
+    }
+
+    /// One that belongs to another cluster must not be used: its revisions mean something else.
+    fn same_cluster(&self, health: Health, header: Option<&ResponseHeader>) -> Health {
+        let ours = self.0.seen.cluster_id.load(Ordering::Relaxed);
+        match header {
+            Some(header) if ours != 0 && header.cluster_id != ours => {
+                let theirs = header.cluster_id;
+                let why = format!("it belongs to cluster {theirs:x} and not to {ours:x}");
+                Health::Unreachable(why)
+            }
+            _ => health,
+        }
+    }
+}
