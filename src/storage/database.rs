@@ -331,12 +331,17 @@ impl SledDatabase {
         // What the engine would write at its end is written before: if that fails there it may wait for ever.
         let is_well =
             !self.has_failed.load(Ordering::SeqCst) && self.call("flush", || flush(&db)).is_ok();
-        if is_well {
-            drop(db);
-        } else {
+        if !is_well {
             never_let_go(db);
+            return false;
         }
-        is_well
+        // It panics if its last sync fails, on which nobody relies.
+        let is_gone = panic::catch_unwind(AssertUnwindSafe(|| drop(db))).is_ok();
+        if !is_gone {
+            log::error!("the last sync of {} failed", self.data_path.display());
+            self.fail();
+        }
+        is_gone
     }
 }
 

@@ -272,6 +272,42 @@ async fn d4_a_sync_that_fails_once_everybody_waits_for_it_ends_the_store() {
     }
 }
 
+/// The engine syncs once more at its end, on which nobody relies, and panics if that fails.
+#[test]
+fn a_last_sync_that_fails_ends_no_closing_and_is_noted() {
+    const TEST: &str = "crash::failing_disk::a_last_sync_that_fails_ends_no_closing_and_is_noted";
+    if let Some(home) = child_home() {
+        return open_small(&home.join("data")).close().expect("a closing");
+    }
+    let run_child = |fails: Option<usize>| {
+        let home = scratch();
+        let root = home.path().join("root");
+        fs::create_dir(&root).expect("a directory");
+        let path = home.path().join("trace");
+        let mut command = child(TEST, &root);
+        shim::preload(&mut command, &root, &path);
+        if let Some(number) = fails {
+            shim::fail_sync(&mut command, "db", number);
+        }
+        let output = command.output().expect("the child starts");
+        assert!(output.status.success(), "{fails:?}: {output:?}");
+        let is_noted = root.join("data/db.distrusted").exists();
+        let is_sync =
+            |step: &&Step| matches!(step, Step::Sync { path, .. } if path.ends_with("db"));
+        (
+            Trace::read(&path).steps.iter().filter(is_sync).count(),
+            is_noted,
+        )
+    };
+    let (syncs, is_noted) = run_child(None);
+    assert!(!is_noted, "nothing failed");
+    assert_eq!(
+        run_child(Some(syncs)),
+        (syncs - 1, true),
+        "the next opening is told"
+    );
+}
+
 /// A cut of the power behind a sync that failed, at once or after the store was opened again: what the failed sync should
 /// have made durable is lost, and every later sync is well.
 #[test]
