@@ -2,8 +2,12 @@
 //!
 //! It never knows what the bytes mean. It never uses `transaction` or `flush_async`, and it never takes a flush for
 //! durable: sled's `flush` issues no fsync, so the data file is synced here. `durable_writes.c` sees that what sled itself
-//! takes for stable is durable. It never syncs again what a sync has failed for: the system may have given that up.
+//! takes for stable is durable. It never syncs again what a sync has failed for: the system may have given that up. It
+//! never waits in sled for a write that has failed.
 
+mod waking;
+
+use self::waking::wake_meanwhile;
 use super::directory::{create_directory, directory, sync_directory};
 use super::engine_files::{
     self, DATA_FILE, SETTINGS_FILE, SNAPSHOT_PREFIX, SNAPSHOT_UNFINISHED, damaged,
@@ -310,22 +314,60 @@ impl SledDatabase {
         if !self.has_failed.swap(true, Ordering::SeqCst) {
             engine_files::distrust(&self.dir);
         }
+        // A call that finds that another one's write has failed may keep that from those who wait for its own.
+        if let Ok(db) = self.db() {
+            wake_if_failed(&db);
+        }
+    }
+
+    fn take(&self) -> Option<sled::Db> {
+        let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        db.take()
+    }
+
+    /// Lets go of the engine; true if it is gone. It would write and sync as it is let go of: after a failure it is left as it
+    /// is, with its lock, until the process ends.
+    fn let_go(&self, db: sled::Db) -> bool {
+        // What the engine would write at its end is written before: if that fails there it may wait for ever.
+        let is_well =
+            !self.has_failed.load(Ordering::SeqCst) && self.call("flush", || flush(&db)).is_ok();
+        if !is_well {
+            never_let_go(db);
+            return false;
+        }
+        // It panics if its last sync fails, on which nobody relies.
+        let is_gone = panic::catch_unwind(AssertUnwindSafe(|| drop(db))).is_ok();
+        if !is_gone {
+            log::error!("the last sync of {} failed", self.data_path.display());
+            self.fail();
+        }
+        is_gone
     }
 }
 
-/// The engine would write and sync as it is let go of: after a failure it is left as it is, with its lock, until the process
-/// ends.
 impl Drop for SledDatabase {
     fn drop(&mut self) {
-        if self.has_failed.load(Ordering::SeqCst) {
-            let db = self.db.get_mut().unwrap_or_else(PoisonError::into_inner);
-            never_let_go(db.take());
+        if let Some(db) = self.take() {
+            self.let_go(db);
         }
     }
 }
 
+/// Has sled write all that it was given, and returns once it is written or a write has failed.
+fn flush(db: &sled::Db) -> sled::Result<usize> {
+    wake_meanwhile(|| wake_if_failed(db), || db.flush())
+}
+
+/// Wakes everybody who waits for a write in sled, if one has failed.
+fn wake_if_failed(db: &sled::Db) {
+    if db.context.global_error().is_err() {
+        // Where an error is noted this wakes all and returns, and takes none of the locks that a flush is made under.
+        let _ = db.context.pagecache.log.make_stable(i64::MAX);
+    }
+}
+
 /// Keeps the engine from whatever it does at its end.
-fn never_let_go(db: Option<sled::Db>) {
+fn never_let_go(db: sled::Db) {
     let _kept = ManuallyDrop::new(db);
 }
 
@@ -364,7 +406,7 @@ impl Database for SledDatabase {
 
     fn sync(&self) -> Result<(), StorageError> {
         let db = self.db()?;
-        self.call("flush", || db.flush())?;
+        self.call("flush", || flush(&db))?;
         self.data_file.sync_data().map_err(|error| {
             self.fail();
             StorageError::disk("sync the data file", error)
@@ -395,18 +437,10 @@ impl Database for SledDatabase {
     }
 
     fn close(&self) {
-        let db = self
-            .db
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if db.is_none() {
+        let is_free = self.take().is_some_and(|db| self.let_go(db));
+        if !is_free {
             return;
         }
-        if self.has_failed.load(Ordering::SeqCst) {
-            return never_let_go(db);
-        }
-        drop(db);
         // A thread of sled's that is still at work holds the lock for a moment longer.
         for _ in 0..LOCK_RELEASE_TRIES {
             if flock(&self.data_file, FlockOperation::NonBlockingLockExclusive).is_ok() {
@@ -432,11 +466,11 @@ impl Database for SledDatabase {
     }
 
     fn discard(&self) {
-        let db = self
-            .db
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let Some(db) = self.take() else {
+            return;
+        };
+        // As in `let_go`.
+        let _ = self.call("flush", || flush(&db));
         if self.has_panicked.load(Ordering::SeqCst) {
             return never_let_go(db);
         }

@@ -11,6 +11,7 @@ use super::load::{self, Load, limits};
 use super::trace::{Step, Trace};
 use super::{Dice, child, child_home, count, scratch, serve, shim};
 use crate::support::pb::PutRequest;
+use crate::support::process::Process;
 use crate::support::requests::{get, on_everything};
 use crate::support::stream::revisions_in;
 use crate::support::{Client, PeerKind, Setup};
@@ -230,12 +231,81 @@ fn d4_a_failed_sync_ends_the_store_and_is_never_retried() {
             !again || *name == "db",
             "{name} {number}: it was tried again"
         );
-        let mut known = Known::default();
-        trace.steps.iter().for_each(|step| known.learn(step));
-        if let Err(fault) = check(&root.join("data"), &limits(3), &known, true) {
-            panic!("{name} {number}: {fault}");
-        }
+        keeps_what_was_acknowledged(&root, &trace, &format!("{name} {number}"));
     }
+}
+
+fn keeps_what_was_acknowledged(root: &Path, trace: &Trace, what: &str) {
+    let mut known = Known::default();
+    trace.steps.iter().for_each(|step| known.learn(step));
+    if let Err(fault) = check(&root.join("data"), &limits(3), &known, true) {
+        panic!("{what}: {fault}");
+    }
+}
+
+/// The engine tells nobody of some writes that have failed: who waits for one of them by then must hear of it all the same.
+#[tokio::test]
+async fn d4_a_sync_that_fails_once_everybody_waits_for_it_ends_the_store() {
+    const TEST: &str =
+        "crash::failing_disk::d4_a_sync_that_fails_once_everybody_waits_for_it_ends_the_store";
+    if let Some(home) = child_home() {
+        return be_the_child(&home);
+    }
+    // While the store is made, and later, where the writer waits for the thread that settles.
+    for number in (2..8).chain(20..24) {
+        let home = scratch();
+        let root = home.path().join("root");
+        fs::create_dir(&root).expect("a directory");
+        let root = root.canonicalize().expect("a directory");
+        let trace = home.path().join("trace");
+        let mut command = child(TEST, &root);
+        shim::preload(&mut command, &root, &trace);
+        shim::fail_sync(&mut command, "db", number);
+        shim::fail_late(&mut command);
+        let mut process = Process::spawn(command, home.path());
+        let ended = process.wait_exit().await;
+        assert!(!ended.success(), "{number}: {}", process.output());
+        let trace = Trace::read(&trace);
+        let is_failed = |step: &Step| matches!(step, Step::SyncFailed { .. });
+        assert!(trace.steps.iter().any(is_failed), "{number}: a sync failed");
+        keeps_what_was_acknowledged(&root, &trace, &number.to_string());
+    }
+}
+
+/// The engine syncs once more at its end, on which nobody relies, and panics if that fails.
+#[test]
+fn a_last_sync_that_fails_ends_no_closing_and_is_noted() {
+    const TEST: &str = "crash::failing_disk::a_last_sync_that_fails_ends_no_closing_and_is_noted";
+    if let Some(home) = child_home() {
+        return open_small(&home.join("data")).close().expect("a closing");
+    }
+    let run_child = |fails: Option<usize>| {
+        let home = scratch();
+        let root = home.path().join("root");
+        fs::create_dir(&root).expect("a directory");
+        let path = home.path().join("trace");
+        let mut command = child(TEST, &root);
+        shim::preload(&mut command, &root, &path);
+        if let Some(number) = fails {
+            shim::fail_sync(&mut command, "db", number);
+        }
+        let output = command.output().expect("the child starts");
+        assert!(output.status.success(), "{fails:?}: {output:?}");
+        let is_noted = root.join("data/db.distrusted").exists();
+        let is_sync =
+            |step: &&Step| matches!(step, Step::Sync { path, .. } if path.ends_with("db"));
+        (
+            Trace::read(&path).steps.iter().filter(is_sync).count(),
+            is_noted,
+        )
+    };
+    let (syncs, is_noted) = run_child(None);
+    assert!(!is_noted, "nothing failed");
+    assert_eq!(
+        run_child(Some(syncs)),
+        (syncs - 1, true),
+        "the next opening is told"
+    );
 }
 
 /// A cut of the power behind a sync that failed, at once or after the store was opened again: what the failed sync should

@@ -5,6 +5,7 @@
  *   VIGIL_SHIM_DIR    the directory, as an absolute path without links
  *   VIGIL_SHIM_TRACE  the trace, outside of it
  *   VIGIL_SHIM_FAIL   "NAME:N": the Nth sync of files of this name, and no other, fails with EIO
+ *   VIGIL_SHIM_LATE   if it is set, that one fails only once all other threads sleep: whoever waits for it does so by then
  * One lock is held over each call and its record, so that the order of records is the order of effects: a write is
  * recorded before it is made, a sync after.
  *
@@ -15,6 +16,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -28,6 +30,7 @@
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 enum kind { CREATE = 1, WRITE, TRUNCATE, SYNC, SYNC_DIR, RENAME, UNLINK, MKDIR, SYNC_FAILED, UNKNOWN };
@@ -48,6 +51,7 @@ static char dir[PATH_MAX];
 static size_t dir_bytes;
 static char fail_name[256];
 static long fail_number, syncs_of_name;
+static int fails_late;
 
 #define REAL(name) \
     static __typeof__(&name) real; \
@@ -64,6 +68,7 @@ static void start(void) {
     dir_bytes = strlen(dir);
     trace = real_open(to, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     if (trace < 0) abort();
+    fails_late = getenv("VIGIL_SHIM_LATE") != NULL;
     if (fail && sscanf(fail, "%255[^:]:%ld", fail_name, &fail_number) != 2) abort();
 }
 
@@ -261,6 +266,33 @@ int ftruncate64(int fd, off64_t bytes) {
 }
 int ftruncate(int fd, off_t bytes) { return ftruncate64(fd, bytes); }
 
+/* Whether every thread but this one sleeps. */
+static int others_sleep(void) {
+    char path[64], line[512];
+    DIR *tasks = opendir("/proc/self/task");
+    if (!tasks) abort();
+    int all = 1;
+    for (struct dirent *task; all && (task = readdir(tasks));) {
+        if (task->d_name[0] == '.' || atoi(task->d_name) == gettid()) continue;
+        snprintf(path, sizeof path, "/proc/self/task/%.20s/stat", task->d_name);
+        FILE *stat = fopen(path, "r");
+        /* One that has ended meanwhile. */
+        if (!stat) continue;
+        /* The state follows the name, which is in parentheses. */
+        char *name_end = fgets(line, sizeof line, stat) ? strrchr(line, ')') : NULL;
+        all = !name_end || name_end[2] == 'S';
+        fclose(stat);
+    }
+    closedir(tasks);
+    return all;
+}
+
+/* Several looks, because a thread may sleep for a moment only. */
+static void wait_for_others(void) {
+    struct timespec pause = { 0, 2000000 };
+    for (int looks = 0; looks < 20; looks = others_sleep() ? looks + 1 : 0) nanosleep(&pause, NULL);
+}
+
 static int synced(int fd, int (*real)(int)) {
     struct stat stat;
     if (!path_of(fd)) return real(fd);
@@ -268,6 +300,11 @@ static int synced(int fd, int (*real)(int)) {
     const char *path = path_of(fd), *name = strrchr(path, '/') + 1;
     int is_dir = !fstat(fd, &stat) && S_ISDIR(stat.st_mode), done;
     if (!is_dir && fail_number && !strcmp(name, fail_name) && ++syncs_of_name == fail_number) {
+        if (fails_late) {
+            pthread_mutex_unlock(&lock);
+            wait_for_others();
+            pthread_mutex_lock(&lock);
+        }
         record(SYNC_FAILED, path, open_files[fd].file, 0, NULL, 0);
         errno = EIO;
         done = -1;

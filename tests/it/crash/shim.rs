@@ -33,3 +33,8 @@ pub(super) fn preload(command: &mut Command, dir: &Path, trace: &Path) {
 pub(super) fn fail_sync(command: &mut Command, name: &str, number: usize) {
     command.env("VIGIL_SHIM_FAIL", format!("{name}:{number}"));
 }
+
+/// Has it fail only once all other threads of the process sleep.
+pub(super) fn fail_late(command: &mut Command) {
+    command.env("VIGIL_SHIM_LATE", "1");
+}
