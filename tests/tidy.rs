@@ -34,7 +34,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("api", &["model", "backend"]),
     (
         "relay",
-        &["tls", "model", "storage", "watch", "actors", "backend", "api"],
+        &[
+            "tls", "model", "storage", "watch", "actors", "backend", "api",
+        ],
     ),
     ("bench", &["api"]),
     ("cli", &["tls", "storage", "actors", "server", "bench"]),
