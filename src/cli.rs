@@ -3,12 +3,14 @@
 //! It says which words and flags there are and what they mean when left out. It never decides whether a value is any
 //! good: `config` does that for the server, and each verb for itself.
 
+mod relay;
 mod snapshot;
 mod tls;
 mod transfer;
 
+pub use relay::{RelayArgs, RelayLimitArgs};
 pub use snapshot::{SnapshotRestoreArgs, SnapshotSaveArgs, SnapshotStatusArgs, SnapshotVerb};
-pub use tls::{ServeTlsArgs, TlsArgs};
+pub use tls::{CertArgs, ServeTlsArgs, TlsArgs};
 pub use transfer::{ExportArgs, ImportArgs, MirrorArgs};
 
 use crate::actors::EngineLimits;
@@ -34,6 +36,9 @@ pub enum Command {
     /// Serve a data directory over the etcd v3 API.
     #[command(next_line_help = true)]
     Serve(ServeArgs),
+    /// Serve an etcd cluster to many clients.
+    #[command(next_line_help = true)]
+    Relay(RelayArgs),
     /// Put a load on a server and print what it did as one JSON object.
     Bench(BenchArgs),
     /// Talk to a server.

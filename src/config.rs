@@ -15,7 +15,10 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 mod duration;
+mod relay;
 mod tls;
+
+pub use relay::RelayStart;
 
 /// Everything that `vigil serve` is started with.
 #[derive(Clone, Debug)]

@@ -7,10 +7,13 @@ use clap::Parser;
 use log::{LevelFilter, Record, kv};
 use std::error::Error;
 use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::pin::Pin;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use vigil::cli::{Cli, Command};
-use vigil::config::Config;
+use vigil::config::{Config, RelayStart};
+use vigil::server::ServeError;
 use vigil::{bench, server, verbs};
 
 /// Watchers are many small pieces that come and go with every event; `docs/performance.md` has what this is worth.
@@ -20,7 +23,20 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Serve(args) => Config::try_from(args).map_err(Into::into).and_then(serve),
+        Command::Serve(args) => Config::try_from(args)
+            .map_err(Into::into)
+            .and_then(|config| {
+                serve(config.log_level, |ready, stop| {
+                    server::run(config.serve, ready, stop)
+                })
+            }),
+        Command::Relay(args) => RelayStart::try_from(args)
+            .map_err(Into::into)
+            .and_then(|start| {
+                serve(start.log_level, |ready, stop| {
+                    server::run_relay(start.relay, ready, stop)
+                })
+            }),
         Command::Bench(args) => bench::run(&args, io::stdout()).map_err(Into::into),
         Command::Verb(verb) => System::new()
             .block_on(verbs::run(verb, io::stdin(), io::stdout()))
@@ -32,25 +48,32 @@ fn main() -> ExitCode {
     }
 }
 
-/// Serves until the process is told to stop, or the store fails.
-fn serve(config: Config) -> Result<(), Box<dyn Error>> {
-    start_log(config.log_level)?;
+/// What a server is told to do once it answers, and what it waits for before it stops.
+type Ready = fn(SocketAddr);
+type Stop = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Serves until the process is told to stop, or what is served fails.
+fn serve<F>(level: LevelFilter, run: impl FnOnce(Ready, Stop) -> F) -> Result<(), Box<dyn Error>>
+where
+    F: Future<Output = Result<(), ServeError>>,
+{
+    start_log(level)?;
     // As one line among the others; whoever is told of it by an error says what follows.
     std::panic::set_hook(Box::new(|panic| {
         log::error!("{}", panic.to_string().replace('\n', " "));
     }));
     // With standard output closed, nobody waits for this line.
-    let ready = |address| drop(writeln!(io::stdout(), "vigil: listening on {address}"));
+    let ready: Ready = |address| drop(writeln!(io::stdout(), "vigil: listening on {address}"));
     System::new().block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let stop = async {
+        let stop = Box::pin(async move {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-        };
-        Ok(server::run(config.serve, ready, stop).await?)
+        });
+        Ok(run(ready, stop).await?)
     })
 }
 

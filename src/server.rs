@@ -7,12 +7,14 @@ mod handshake;
 mod http1;
 mod http2;
 mod io;
+mod relay;
 mod run;
 mod web_side;
 
 #[cfg(test)]
 mod tests;
 
+pub use relay::{RelayConfig, run_relay};
 pub use run::{ServeConfig, ServeError, run};
 
 use crate::actors::Engine;

@@ -8,6 +8,20 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "TLS")]
 pub struct ServeTlsArgs {
+    /// With files of somebody else's.
+    #[command(flatten)]
+    pub cert: CertArgs,
+    /// Serve over TLS with a certificate that the server makes and keeps, unless --cert-file is given.
+    #[arg(long, env = "VIGIL_AUTO_TLS", hide_env_values = true)]
+    #[arg(action = ArgAction::Set, default_value_t = false, value_name = "BOOL")]
+    #[arg(hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub auto_tls: bool,
+}
+
+/// The TLS of a server, with files of somebody else's.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "TLS")]
+pub struct CertArgs {
     /// File with the server's certificate, as PEM; clients are served over TLS alone then.
     #[arg(
         long,
@@ -37,11 +51,6 @@ pub struct ServeTlsArgs {
         value_name = "FILE"
     )]
     pub trusted_ca_file: Option<PathBuf>,
-    /// Serve over TLS with a certificate that the server makes and keeps, unless --cert-file is given.
-    #[arg(long, env = "VIGIL_AUTO_TLS", hide_env_values = true)]
-    #[arg(action = ArgAction::Set, default_value_t = false, value_name = "BOOL")]
-    #[arg(hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pub auto_tls: bool,
 }
 
 /// The TLS of a client.

@@ -3,48 +3,89 @@
 //! No file is read here; whether one is any good is seen when it is.
 
 use super::ConfigError;
-use crate::cli::{ServeArgs, ServeTlsArgs};
+use crate::cli::{CertArgs, ServeArgs};
 use crate::tls::{ServerFiles, TlsSource};
 
 /// Where the certificate comes from, if there is to be one.
 pub(super) fn source(args: &ServeArgs) -> Result<Option<TlsSource>, ConfigError> {
-    let ServeTlsArgs {
+    let source = match files(&args.tls.cert)? {
+        Some(files) => Some(TlsSource::Files(files)),
+        None if args.tls.auto_tls => Some(TlsSource::Own {
+            trusted_ca_file: args.tls.cert.trusted_ca_file.clone(),
+            hosts: own_hosts(args),
+        }),
+        None => {
+            let needed = "--cert-file and --key-file, or --auto-tls";
+            nobody_asks(&args.tls.cert, needed)?;
+            None
+        }
+    };
+    let needed = "https needs --cert-file and --key-file, or --auto-tls";
+    let unused = "http would not use --cert-file or --auto-tls";
+    agrees(&args.listen_client, source.is_some(), (needed, unused))?;
+    Ok(source)
+}
+
+/// The same where no certificate is made.
+pub(super) fn given(
+    args: &CertArgs,
+    listen_client: &str,
+) -> Result<Option<ServerFiles>, ConfigError> {
+    let files = files(args)?;
+    if files.is_none() {
+        nobody_asks(args, "--cert-file and --key-file")?;
+    }
+    let needed = "https needs --cert-file and --key-file";
+    let unused = "http would not use --cert-file";
+    agrees(listen_client, files.is_some(), (needed, unused))?;
+    Ok(files)
+}
+
+fn files(args: &CertArgs) -> Result<Option<ServerFiles>, ConfigError> {
+    let CertArgs {
         cert_file,
         key_file,
         client_cert_auth,
         trusted_ca_file,
-        auto_tls,
-    } = args.tls.clone();
+    } = args.clone();
     let alone = |flag, needed| Err(ConfigError::Alone { flag, needed });
     if client_cert_auth && trusted_ca_file.is_none() {
         return alone("client-cert-auth", "--trusted-ca-file");
     }
-    let asks_for_certificates = trusted_ca_file.is_some();
-    let source = match (cert_file, key_file) {
-        (Some(cert_file), Some(key_file)) => Some(TlsSource::Files(ServerFiles {
+    match (cert_file, key_file) {
+        (Some(cert_file), Some(key_file)) => Ok(Some(ServerFiles {
             cert_file,
             key_file,
             trusted_ca_file,
         })),
-        (Some(_), None) => return alone("cert-file", "--key-file"),
-        (None, Some(_)) => return alone("key-file", "--cert-file"),
-        (None, None) if auto_tls => Some(TlsSource::Own {
-            trusted_ca_file,
-            hosts: own_hosts(args),
-        }),
-        (None, None) if asks_for_certificates => {
-            let needed = "--cert-file and --key-file, or --auto-tls";
-            return alone("trusted-ca-file", needed);
-        }
-        (None, None) => None,
-    };
-    let reason = match (split_scheme(&args.listen_client).0, &source) {
-        (Some("https"), None) => "https needs --cert-file and --key-file, or --auto-tls",
-        (Some("http"), Some(_)) => "http would not use --cert-file or --auto-tls",
-        _ => return Ok(source),
+        (Some(_), None) => alone("cert-file", "--key-file"),
+        (None, Some(_)) => alone("key-file", "--cert-file"),
+        (None, None) => Ok(None),
+    }
+}
+
+/// Without TLS, clients cannot show certificates.
+fn nobody_asks(args: &CertArgs, needed: &'static str) -> Result<(), ConfigError> {
+    let flag = "trusted-ca-file";
+    match args.trusted_ca_file {
+        Some(_) => Err(ConfigError::Alone { flag, needed }),
+        None => Ok(()),
+    }
+}
+
+/// The scheme of the address says the same as the files; else the reason is the first of these, or the second.
+fn agrees(
+    listen_client: &str,
+    is_tls: bool,
+    (needed, unused): (&'static str, &'static str),
+) -> Result<(), ConfigError> {
+    let reason = match (split_scheme(listen_client).0, is_tls) {
+        (Some("https"), false) => needed,
+        (Some("http"), true) => unused,
+        _ => return Ok(()),
     };
     Err(ConfigError::Scheme {
-        value: args.listen_client.clone(),
+        value: listen_client.to_owned(),
         reason,
     })
 }

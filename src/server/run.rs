@@ -5,6 +5,7 @@
 use super::{Listening, ServerLimits, engine_workers, start};
 use crate::actors::{Engine, EngineConfig, EngineError};
 use crate::api::{HttpSettings, Member};
+use crate::relay::EndpointsError;
 use crate::storage::StorageError;
 use crate::tls::{ServerTls, TlsError, TlsSource};
 use std::future::Future;
@@ -45,6 +46,12 @@ pub enum ServeError {
     /// A certificate or a key cannot be used.
     #[error("cannot serve over TLS")]
     Tls(#[from] TlsError),
+    /// A file for TLS towards the cluster cannot be used.
+    #[error("cannot use TLS towards the cluster")]
+    UpstreamTls(#[source] TlsError),
+    /// The cluster cannot be called.
+    #[error("cannot use the upstreams")]
+    Upstream(#[source] EndpointsError),
     /// The data directory cannot be opened.
     #[error("cannot open the store")]
     Open(#[source] StorageError),
@@ -68,11 +75,7 @@ pub async fn run(
 ) -> Result<(), ServeError> {
     let address = config.listen_client;
     // First the cheap things that fail: a store takes its time to open.
-    let listener =
-        TcpListener::bind(address).map_err(|source| ServeError::Listen { address, source })?;
-    let bound = listener
-        .local_addr()
-        .map_err(|source| ServeError::Listen { address, source })?;
+    let (listener, bound) = bind(address)?;
     let given = match &config.tls {
         Some(TlsSource::Files(files)) => Some(ServerTls::open(files.clone())?),
         _ => None,
@@ -123,6 +126,14 @@ pub async fn run(
         Some(failure) => Err(ServeError::Failed(failure)),
         None => closed.map_err(ServeError::Close),
     }
+}
+
+/// Binds the address for clients.
+pub(super) fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let failed = |source| ServeError::Listen { address, source };
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
 }
 
 /// Where clients find a server that listens here; an address that stands for all of them is none to connect to.
