@@ -7,6 +7,7 @@ use super::{
     level, tls, within,
 };
 use crate::cli::{RelayArgs, RelayLimitArgs};
+use crate::relay::RelayLimits;
 use crate::server::{RelayConfig, ServerLimits};
 use crate::tls::{ClientFiles, Target};
 use log::LevelFilter;
@@ -37,6 +38,7 @@ impl TryFrom<RelayArgs> for RelayStart {
             tls: tls::given(&args.cert, &args.listen_client)?,
             workers,
             http: http_settings(&args.http),
+            watching: RelayLimits::default(),
             limits: limits(&args.limits)?,
         };
         Ok(Self {

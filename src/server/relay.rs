@@ -5,7 +5,7 @@
 use super::run::{ServeError, bind};
 use super::{Listening, Server, ServerLimits, Worker, start};
 use crate::api::{HttpSettings, Member};
-use crate::relay::{Endpoints, EndpointsError, RelayBackend};
+use crate::relay::{Covers, Endpoints, EndpointsError, RelayBackend, RelayLimits};
 use crate::tls::{ClientFiles, ServerFiles, ServerTls, Target, client_config};
 use actix_rt::Arbiter;
 use std::future::Future;
@@ -29,6 +29,8 @@ pub struct RelayConfig {
     pub workers: usize,
     /// What can be set of the HTTP side.
     pub http: HttpSettings,
+    /// The bounds of what is watched.
+    pub watching: RelayLimits,
     /// The bounds of the listener and of each connection.
     pub limits: ServerLimits,
 }
@@ -52,8 +54,8 @@ pub async fn run_relay(
     let upstream_side = Arbiter::new();
     let arbiters: Vec<_> = (0..config.workers).map(|_| Arbiter::new()).collect();
     let served = serve(
-        &config.upstreams,
-        tls,
+        (&config.upstreams, tls),
+        config.watching,
         &upstream_side,
         &arbiters,
         |workers| {
@@ -90,17 +92,25 @@ pub async fn run_relay(
 }
 
 async fn serve(
-    upstreams: &[Target],
-    tls: Option<Arc<ClientConfig>>,
+    (upstreams, tls): (&[Target], Option<Arc<ClientConfig>>),
+    watching: RelayLimits,
     upstream_side: &Arbiter,
     arbiters: &[Arbiter],
     start: impl FnOnce(Vec<Worker<RelayBackend>>) -> Result<Server, ServeError>,
 ) -> Result<Server, ServeError> {
     let endpoints = connect(upstreams.to_vec(), tls, upstream_side).await;
     let endpoints = endpoints.map_err(ServeError::Upstream)?;
-    let workers = arbiters.iter().map(|arbiter| Worker {
+    let threads = arbiters.iter().map(Arbiter::handle).collect();
+    let covers = Covers::start(
+        endpoints.clone(),
+        watching,
+        &upstream_side.handle(),
+        threads,
+    );
+    let numbered = arbiters.iter().enumerate();
+    let workers = numbered.map(|(number, arbiter)| Worker {
         arbiter: arbiter.handle(),
-        backend: RelayBackend::new(endpoints.clone()),
+        backend: RelayBackend::new(endpoints.clone(), covers.clone(), number),
     });
     start(workers.collect())
 }
