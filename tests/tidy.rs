@@ -42,18 +42,27 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("cli", &["tls", "storage", "actors", "server", "bench"]),
     (
         "config",
-        &["tls", "storage", "watch", "actors", "api", "server", "cli"],
+        &[
+            "tls", "storage", "watch", "actors", "api", "relay", "server", "cli",
+        ],
     ),
     ("verbs", &["tls", "model", "storage", "api", "cli"]),
 ];
 
 /// In `actors`: the wiring, the table of who is started again, and the edge's half of a stream, which starts watchers.
-const MAY_NAME_ACTORS: &[&str] = &["engine", "supervision", "watch_stream", "tests"];
+const MAY_NAME_ACTORS: &[&str] = &[
+    "broadcast",
+    "engine",
+    "supervision",
+    "watch_stream",
+    "tests",
+];
 
 /// In `actors`: the edge's doors, the only places that wait for an answer.
 const MAY_ASK: &[&str] = &[
     "src/actors/engine.rs",
     "src/actors/engine/leases.rs",
+    "src/actors/inspecting.rs",
     "src/actors/watch_stream.rs",
 ];
 

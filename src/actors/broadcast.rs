@@ -4,10 +4,11 @@
 //! Whoever publishes is the ring's one writer. Nothing here knows where commits come from, and nothing here delivers one.
 
 use super::history::History;
+use super::inspecting;
 use super::joint_progress::Part;
 use super::limits::EngineLimits;
 use super::outbox::Outbox;
-use super::protocol::{Committed, Inspect, Inspection, Retire};
+use super::protocol::{Committed, Inspection, Retire};
 use super::supervision::{Shared, Supervision, Worker};
 use super::watch_stream::WatchStream;
 use crate::model::{Commit, Revision};
@@ -87,13 +88,7 @@ impl Broadcast {
 
     /// What the actors hold.
     pub(crate) async fn inspect(&self) -> Vec<Inspection> {
-        let mut states = Vec::new();
-        for side in self.workers.iter().filter_map(|it| it.watch_side()) {
-            states.extend(side.group.send(Inspect).await);
-            states.extend(side.sync.send(Inspect).await);
-            states.extend(side.victim_retry.send(Inspect).await);
-        }
-        states
+        inspecting::watch_sides(&self.workers).await
     }
 
     /// A ring has grown or moved on: every worker is told that has no such word in flight.

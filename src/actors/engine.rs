@@ -10,6 +10,7 @@ mod upkeep;
 pub use leases::GrantedLease;
 
 use super::app_watch::Watch;
+use super::inspecting;
 use super::limits::EngineLimits;
 use super::outbox::OutboxReader;
 use super::permits::Permits;
@@ -339,16 +340,7 @@ impl Engine {
     pub async fn inspect(&self) -> Vec<Inspection> {
         let mut states = Vec::new();
         states.extend(self.inner.store.send(Inspect).await);
-        for side in self
-            .inner
-            .workers
-            .iter()
-            .filter_map(|worker| worker.watch_side())
-        {
-            states.extend(side.group.send(Inspect).await);
-            states.extend(side.sync.send(Inspect).await);
-            states.extend(side.victim_retry.send(Inspect).await);
-        }
+        states.extend(inspecting::watch_sides(&self.inner.workers).await);
         states
     }
 

@@ -5,21 +5,29 @@
 use crate::model::{Commit, Event, KeyRange, Revision};
 use crate::storage::{Done, ReadView, Stretch, Wanted};
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+
+/// Up to where a range is narrow enough to be looked up instead of scanned for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Narrow {
+    /// Keys of the range.
+    pub(crate) keys: usize,
+    /// Revisions that touch them.
+    pub(crate) revisions: usize,
+}
 
 /// The history behind a ring.
 pub(crate) trait History: fmt::Debug + Send + Sync {
     /// The oldest revision that may still be read.
     fn compact_revision(&self) -> Revision;
 
-    /// Which revisions touch a range, if that is known without a read and they are few enough to be named (L4).
+    /// Which of these revisions touch a range, if that is known without a read and they are few enough to be named (L4).
     fn revisions_of(
         &self,
         range: &KeyRange,
-        from: Revision,
-        through: Revision,
-        keys_max: usize,
-        revisions_max: usize,
+        within: RangeInclusive<Revision>,
+        max: Narrow,
     ) -> Wanted;
 
     /// All commits of a stretch of revisions, or of its beginning.
@@ -40,12 +48,11 @@ impl History for ReadView {
     fn revisions_of(
         &self,
         range: &KeyRange,
-        from: Revision,
-        through: Revision,
-        keys_max: usize,
-        revisions_max: usize,
+        within: RangeInclusive<Revision>,
+        max: Narrow,
     ) -> Wanted {
-        Self::revisions_of(self, range, from, through, keys_max, revisions_max)
+        let (from, through) = within.into_inner();
+        Self::revisions_of(self, range, from, through, max.keys, max.revisions)
     }
 
     fn history(&self, from: Revision, through: Revision, done: Done<Stretch>) {

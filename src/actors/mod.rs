@@ -8,6 +8,7 @@ mod delivery;
 mod engine;
 mod history;
 mod hooks;
+mod inspecting;
 mod joint_progress;
 mod lease;
 mod limits;
@@ -32,7 +33,7 @@ mod watcher_group;
 mod tests;
 
 pub(crate) use broadcast::Broadcast;
-pub(crate) use history::History;
+pub(crate) use history::{History, Narrow};
 pub(crate) use joint_progress::{JointProgress, Part};
 pub(crate) use outbox::StreamLife;
 pub(crate) use stream::StreamState;

@@ -382,11 +382,11 @@ impl Supervision {
         // The cell was made empty a moment ago.
         let _ = shared.supervision.set(supervision.clone().recipient());
         for worker in &workers {
-            let (started, running) = oneshot::channel();
+            let (tx, running) = oneshot::channel();
             worker.run(move |worker| {
                 worker.start_watch_side();
                 // Whoever started us waits.
-                let _ = started.send(());
+                let _ = tx.send(());
             });
             let _ = running.await;
         }

@@ -5,6 +5,7 @@
 //! (L3), and never waits for the disk: a read comes back as a message. It is woken by events; its tick is only a net.
 
 use super::delivery::Sent;
+use super::history::Narrow;
 use super::hooks::{self, HookPoint};
 use super::outbox::StreamEnd;
 use super::protocol::{CaughtUp, Inspect, Inspection, Lagging, Retire, Role, Roomy, Stalled};
@@ -158,9 +159,12 @@ impl Sync {
             self.worker.group_revision()
         };
         let (history, limits) = (&self.worker.shared.history, self.worker.limits());
-        let (keys_max, revisions_max) = (limits.narrow_keys_max, limits.narrow_revisions_max);
+        let max = Narrow {
+            keys: limits.narrow_keys_max,
+            revisions: limits.narrow_revisions_max,
+        };
         let plan = self.catch_up.plan(self.served, |range, from, through| {
-            match history.revisions_of(range, from, through, keys_max, revisions_max) {
+            match history.revisions_of(range, from..=through, max) {
                 Wanted::Revisions(revisions) => Some(revisions),
                 Wanted::Dense => None,
             }

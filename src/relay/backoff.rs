@@ -1,9 +1,10 @@
 //! Pauses between tries that fail: longer each time, and never the same for two that fail together.
 
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-const FIRST: Duration = Duration::from_millis(50);
-const LAST: Duration = Duration::from_secs(3);
+const FIRST: Duration = Duration::from_millis(100);
+const LAST: Duration = Duration::from_secs(5);
 
 /// The pauses of one who tries.
 #[derive(Debug)]
@@ -18,11 +19,13 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The next pause: half of it for certain, and some of the other half.
+    /// The next pause: half of it for certain and some of the other half, so that many who fail together do not try
+    /// together.
     pub(super) fn next(&mut self) -> Duration {
-        let pause = self.next;
-        self.next = (pause * 2).min(LAST);
-        pause.mul_f64(0.5 + 0.5 * ahash::RandomState::new().hash_one(0_u8) as f64 / u64::MAX as f64)
+        let half = self.next / 2;
+        self.next = (self.next * 2).min(LAST);
+        let share = RandomState::new().hash_one(0) % 1024;
+        half + half * u32::try_from(share).unwrap_or(0) / 1024
     }
 
     /// A try has succeeded.

@@ -153,14 +153,14 @@ impl Covers {
 
     /// What is watched on the cluster, for tests.
     #[cfg(test)]
-    pub(super) fn ranges(&self) -> Vec<KeyRange> {
+    pub(crate) fn ranges(&self) -> Vec<KeyRange> {
         let covers = self.covers();
         covers.iter().map(|cover| cover.plan().range).collect()
     }
 
     /// How many covers there are, for tests.
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.covers().len()
     }
 

@@ -164,24 +164,13 @@ impl Feed {
                             return End::OtherCluster;
                         }
                     }
-                    match listener.hear(response) {
-                        Ok(Heard::Created) => {
+                    match self.heard(broadcast, listener.hear(response)) {
+                        Ok(is_beginning) => if is_beginning {
                             is_created = true;
                             backoff.reset();
                             call.ask_progress();
-                        }
-                        Ok(Heard::Commits(commits)) => {
-                            broadcast.publish(&commits);
-                            self.note_head(broadcast);
-                        }
-                        Ok(Heard::Progress(revision)) => {
-                            broadcast.advance(revision);
-                            self.note_head(broadcast);
-                        }
-                        Ok(Heard::Part) => {}
-                        Ok(Heard::Compacted(revision)) => return End::Compacted(revision),
-                        Ok(Heard::Canceled(why)) => return End::Broken(why),
-                        Err(why) => return End::Broken(why),
+                        },
+                        Err(end) => return end,
                     }
                 }
                 () = self.cover.changed.notified() => {
@@ -206,6 +195,20 @@ impl Feed {
                 }
             }
         }
+    }
+
+    /// Passes on what was heard; true when it is that the watch begins.
+    fn heard(&self, broadcast: &Broadcast, heard: Result<Heard, String>) -> Result<bool, End> {
+        match heard {
+            Ok(Heard::Created) => return Ok(true),
+            Ok(Heard::Commits(commits)) => broadcast.publish(&commits),
+            Ok(Heard::Progress(revision)) => broadcast.advance(revision),
+            Ok(Heard::Part) => {}
+            Ok(Heard::Compacted(revision)) => return Err(End::Compacted(revision)),
+            Ok(Heard::Canceled(why)) | Err(why) => return Err(End::Broken(why)),
+        }
+        self.note_head(broadcast);
+        Ok(false)
     }
 
     fn note_head(&self, broadcast: &Broadcast) {

@@ -7,7 +7,7 @@ use super::cover::Cover;
 use super::endpoints::Endpoints;
 use super::heard::{Heard, Listener, key_value};
 use super::rules::contains;
-use crate::actors::History;
+use crate::actors::{History, Narrow};
 use crate::api::pb::etcdserverpb::RangeRequest;
 use crate::api::pb::etcdserverpb::kv_client::KvClient;
 use crate::model::{Commit, Event, KeyRange, Refusal, Revision};
@@ -17,6 +17,7 @@ use actix::prelude::*;
 use futures_util::{StreamExt, stream};
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -90,17 +91,16 @@ impl Late {
         let cover = self.cover.get().and_then(Weak::upgrade);
         let plan = cover.ok_or(ReadError::Busy)?.plan();
         let kept = self.take(from, &plan.range, plan.with_prev);
-        let mut reader = match kept {
-            Some(reader) => reader,
-            None => {
-                let active = self.endpoints.current();
-                let opened = open(active.channel, &plan.range, from, plan.with_prev).await;
-                let call = opened.map_err(|status| {
-                    log::warn!("history cannot be read from {}: {status}", active.name);
-                    ReadError::Busy
-                })?;
-                Reader::new(call, plan.range, plan.with_prev, from)
-            }
+        let mut reader = if let Some(reader) = kept {
+            reader
+        } else {
+            let active = self.endpoints.current();
+            let opened = open(active.channel, &plan.range, from, plan.with_prev).await;
+            let call = opened.map_err(|status| {
+                log::warn!("history cannot be read from {}: {status}", active.name);
+                ReadError::Busy
+            })?;
+            Reader::new(call, plan.range, plan.with_prev, from)
         };
         let read = timeout(READ_MAX, reader.read(through, &self.limits)).await;
         match read {
@@ -258,10 +258,8 @@ impl History for Arc<Late> {
     fn revisions_of(
         &self,
         _range: &KeyRange,
-        _from: Revision,
-        _through: Revision,
-        _keys_max: usize,
-        _revisions_max: usize,
+        _within: RangeInclusive<Revision>,
+        _max: Narrow,
     ) -> Wanted {
         // Nobody knows without asking.
         Wanted::Dense

@@ -19,9 +19,6 @@ mod rules;
 mod stream;
 mod upstream;
 
-#[cfg(test)]
-mod tests;
-
 pub use backend::RelayBackend;
 pub use covers::{Covers, RelayLimits};
 pub use endpoints::{Active, Endpoints, EndpointsError};

@@ -136,18 +136,17 @@ impl RelayStream {
             .parts
             .iter()
             .position(|part| Arc::ptr_eq(&part.0, cover));
-        let number = match known {
-            Some(number) => number,
-            None => {
-                let number = self.parts.len();
-                let joint = Arc::clone(&self.joint);
-                let part = Part { number, joint };
-                let broadcast = cover.broadcast()?;
-                let opened = broadcast.open_part(self.worker, part, &self.outbox)?;
-                self.shared.parts().push(opened.life());
-                self.parts.push((Arc::clone(cover), opened));
-                number
-            }
+        let number = if let Some(number) = known {
+            number
+        } else {
+            let number = self.parts.len();
+            let joint = Arc::clone(&self.joint);
+            let part = Part { number, joint };
+            let broadcast = cover.broadcast()?;
+            let opened = broadcast.open_part(self.worker, part, &self.outbox)?;
+            self.shared.parts().push(opened.life());
+            self.parts.push((Arc::clone(cover), opened));
+            number
         };
         self.parts.get_mut(number).map(|(_, part)| part)
     }

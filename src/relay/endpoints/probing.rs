@@ -3,13 +3,13 @@
 //! A read is asked with the metadata by which a member refuses that sees no leader, so that one without a quorum is left.
 //! Nothing is decided here of what follows from an answer.
 
+use super::super::backoff::Backoff;
 use super::super::connect::Shears;
 use super::Endpoints;
 use super::health::Health;
 use crate::api::pb::etcdserverpb::kv_client::KvClient;
 use crate::api::pb::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader};
 use std::error::Error;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
@@ -24,9 +24,6 @@ const ASK_OTHERS_EVERY: Duration = Duration::from_secs(5);
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// How long it may take when somebody waits for it who asks for the relay's health, and who has a deadline himself.
 const HEALTH_WITHIN: Duration = Duration::from_secs(2);
-/// How long to wait before one is asked again that has failed: at first, and at most.
-const BACKOFF_MIN: Duration = Duration::from_millis(100);
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// No key is smaller.
 const FIRST_KEY: &[u8] = b"\0";
 
@@ -42,7 +39,7 @@ async fn probe(endpoints: Endpoints, number: usize) {
     let Some(slot) = endpoints.0.slots.get(number) else {
         return;
     };
-    let mut backoff = BACKOFF_MIN;
+    let mut backoff = Backoff::default();
     loop {
         let (health, header) = ask(&slot.channel, &slot.shears, ANSWER_WITHIN).await;
         let health = endpoints.same_cluster(health, header.as_ref());
@@ -61,26 +58,17 @@ async fn probe(endpoints: Endpoints, number: usize) {
         let pause = match (is_well, is_in_use) {
             (true, true) => ASK_EVERY,
             (true, false) => ASK_OTHERS_EVERY,
-            (false, _) => jittered(backoff),
+            (false, _) => backoff.next(),
         };
-        backoff = if is_well {
-            BACKOFF_MIN
-        } else {
-            (backoff * 2).min(BACKOFF_MAX)
-        };
+        if is_well {
+            backoff.reset();
+        }
         tokio::select! {
             () = sleep(pause) => {}
             // One that fails is asked at its own pace, however many want to know.
             () = slot.asked.notified(), if is_well => {}
         }
     }
-}
-
-/// Between a half of it and all of it, so that many relays do not ask at the same time.
-fn jittered(pause: Duration) -> Duration {
-    let share = RandomState::new().hash_one(0) % 1024;
-    let half = pause / 2;
-    half + half * u32::try_from(share).unwrap_or(0) / 1024
 }
 
 /// Asks for as little as there is, of the member alone.

@@ -3,14 +3,13 @@
 //!
 //! Real clusters, and what happens to them, are in `tests/it`.
 
-use super::endpoints::Endpoints;
-use super::{Covers, RelayLimits, RelayStream};
 use crate::actors::{
     Engine, EngineConfig, Next, OutboxReader, Placement, StreamItem, WatchCreate, WatchRejection,
 };
 use crate::api::{HttpSettings, Member};
 use crate::backend::WatchControl;
 use crate::model::{DeleteRange, EventFilters, KeyRange, Revision, WatchId, Write};
+use crate::relay::{Covers, Endpoints, RelayLimits, RelayStream};
 use crate::server::{self, Server, ServerLimits, engine_workers};
 use crate::tls::{ClientFiles, Target};
 use actix_rt::Arbiter;
