@@ -1,5 +1,6 @@
 //! Members that die, stop or lose each other: clients are told in a code that they can act on, and the relay finds its way.
 
+use super::raw::call_with;
 use crate::support::pb::lease_client::LeaseClient;
 use crate::support::pb::{LeaseGrantRequest, LeaseKeepAliveRequest, PutRequest};
 use crate::support::requests::get;
@@ -18,12 +19,15 @@ async fn try_put(client: &Client) -> Result<i64, tonic::Status> {
     put.map(|answer| answer.header.unwrap().revision)
 }
 
-/// Puts until one is accepted; until then only Unavailable is an answer.
+/// Puts until one is accepted. Until then the relay says Unavailable; a member that finds no leader says that its own
+/// deadline is over.
 async fn put_in_the_end(client: &Client) -> i64 {
     eventually("a put is accepted", async || {
         let put = try_put(client).await;
         put.map_err(|status| {
-            assert_eq!(status.code(), Code::Unavailable, "{status}");
+            let code = status.code();
+            let is_told = matches!(code, Code::Unavailable | Code::DeadlineExceeded);
+            assert!(is_told, "{status}");
             status
         })
     })
@@ -58,6 +62,16 @@ async fn without_a_cluster_calls_are_unavailable_and_say_why() {
     assert_eq!(http.get("/livez").await.status, 200);
     assert_eq!(http.get("/health").await.status, 503);
     assert_eq!(http.get("/version").await.status, 503);
+}
+
+#[tokio::test]
+async fn a_call_that_never_left_is_made_once_more_on_the_next_upstream() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = nobody.local_addr().unwrap().to_string();
+    drop(nobody);
+    let etcd = Peer::start(PeerKind::Etcd).await;
+    let relay = Relay::before(&[&address, etcd.endpoint()]).await;
+    assert_eq!(try_put(&relay.connect().await).await.unwrap(), 2);
 }
 
 #[tokio::test]
@@ -99,8 +113,19 @@ async fn without_a_quorum_the_relay_is_not_ready_and_recovers() {
     })
     .await;
     assert_eq!(http.get("/livez").await.status, 200);
-    let refused = try_put(&client).await.unwrap_err();
-    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+    // Who asks for a leader is told at once that there is none; who does not is told what the member says in the end.
+    let put = call_with(
+        client.channel(),
+        "/etcdserverpb.KV/Put",
+        b"\x0a\x01a".to_vec(),
+        &[("hasleader", "true")],
+    );
+    let (code, text, _) = put.await.unwrap_err();
+    let told = (Code::Unavailable, "etcdserver: no leader");
+    assert_eq!((code, text.as_str()), told);
+    let direct = Client::connect(&cluster.members[2].endpoint).await.unwrap();
+    let (ours, theirs) = tokio::join!(try_put(&client), try_put(&direct));
+    assert_eq!(ours.unwrap_err().code(), theirs.unwrap_err().code());
     // One member alone still reads what it has, for whoever is content with that.
     let local = crate::support::pb::RangeRequest {
         serializable: true,
@@ -129,7 +154,11 @@ async fn a_stream_on_a_member_that_stops_answering_ends_and_the_client_can_go_on
     let keep = LeaseKeepAliveRequest { id };
     sender.send(keep).await.unwrap();
     let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
-    let mut kept = leases.lease_keep_alive(requests).await.unwrap().into_inner();
+    let mut kept = leases
+        .lease_keep_alive(requests)
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(kept.message().await.unwrap().unwrap().ttl, 600);
     let paused = in_use(&relay, &cluster).await;
     cluster.members[paused].process.pause();
@@ -155,7 +184,10 @@ async fn a_deadline_goes_up_with_its_call() {
     request.set_timeout(Duration::from_millis(500));
     let late = within("the deadline", waiting.lock(request)).await;
     let code = late.unwrap_err().code();
-    assert!(matches!(code, Code::DeadlineExceeded | Code::Cancelled), "{code}");
+    assert!(
+        matches!(code, Code::DeadlineExceeded | Code::Cancelled),
+        "{code}"
+    );
     eventually("nobody waits any more", async || {
         let line = client
             .range(crate::support::requests::get_prefix("door/"))
@@ -178,7 +210,11 @@ async fn a_relay_that_is_told_to_stop_ends_its_streams() {
     let (sender, requests) = tokio::sync::mpsc::channel(4);
     sender.send(LeaseKeepAliveRequest { id }).await.unwrap();
     let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
-    let mut kept = leases.lease_keep_alive(requests).await.unwrap().into_inner();
+    let mut kept = leases
+        .lease_keep_alive(requests)
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(kept.message().await.unwrap().unwrap().ttl, 600);
     relay.process().terminate();
     let ended = within("the end of the stream", kept.message()).await;

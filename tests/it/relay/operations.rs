@@ -9,7 +9,11 @@ async fn a_relay_before_a_cluster_that_is_well_is_well() {
     let peer = Peer::relayed().await;
     let (http, theirs) = (Http::to(&peer), Http::to(peer.behind()));
     for path in ["/health", "/livez", "/readyz"] {
-        assert_eq!(http.get(path).await.text, theirs.get(path).await.text, "{path}");
+        assert_eq!(
+            http.get(path).await.text,
+            theirs.get(path).await.text,
+            "{path}"
+        );
     }
     let (version, their_version) = (http.get("/version").await, theirs.get("/version").await);
     let (version, their_version) = (version.json(), their_version.json());
@@ -30,8 +34,14 @@ async fn a_relay_before_a_cluster_that_is_well_is_well() {
 #[test]
 fn flags_that_are_no_good_are_refused_in_one_line() {
     for (flags, said) in [
-        (&["--upstream", "a"][..], "Error: --upstream is \"a\", and HOST:PORT"),
-        (&["--upstream", "a:1", "--workers", "0"], "Error: --workers is 0"),
+        (
+            &["--upstream", "a"][..],
+            "Error: --upstream is \"a\", and HOST:PORT",
+        ),
+        (
+            &["--upstream", "a:1", "--workers", "0"],
+            "Error: --workers is 0",
+        ),
         (
             &["--upstream", "https://a:1", "--cacert", "/nothing"],
             "Error: cannot use TLS towards the cluster: --cacert /nothing: ",

@@ -119,7 +119,10 @@ async fn users_are_made_and_their_tokens_passed_on() {
     let made = [
         ("/etcdserverpb.Auth/UserAdd", strings(&["root", "secret"])),
         ("/etcdserverpb.Auth/RoleAdd", strings(&["root"])),
-        ("/etcdserverpb.Auth/UserGrantRole", strings(&["root", "root"])),
+        (
+            "/etcdserverpb.Auth/UserGrantRole",
+            strings(&["root", "root"]),
+        ),
         ("/etcdserverpb.Auth/AuthEnable", Vec::new()),
     ];
     for (path, message) in made {
@@ -163,7 +166,10 @@ async fn json_is_answered_as_by_the_cluster() {
         ("/v3/lease/leases", "{}"),
         ("/v3/lease/timetolive", "{\"ID\": \"9\"}"),
     ] {
-        let (ours, theirs) = (relayed.post(path, body).await, direct.post(path, body).await);
+        let (ours, theirs) = (
+            relayed.post(path, body).await,
+            direct.post(path, body).await,
+        );
         assert_eq!(ours.status, theirs.status, "{path}");
         if theirs.status == 200 {
             assert_eq!(ours.json(), theirs.json(), "{path}");

@@ -16,7 +16,9 @@ const BYTES_PER_READER_MAX: u64 = 3 << 20;
 async fn snapshots_that_nobody_reads_hold_nothing_up() {
     let etcd = Peer::start(PeerKind::Etcd).await;
     for n in 0..KEYS {
-        etcd.client().put(format!("k{n}"), vec![b'v'; 1 << 20]).await;
+        etcd.client()
+            .put(format!("k{n}"), vec![b'v'; 1 << 20])
+            .await;
     }
     let mut relay = Relay::before(&[etcd.endpoint()]).await;
     let client = relay.connect().await;
