@@ -5,6 +5,8 @@
 
 mod health;
 mod probing;
+#[cfg(test)]
+mod tests;
 
 pub(super) use probing::root_cause;
 
@@ -94,12 +96,19 @@ struct Seen {
 }
 
 impl Endpoints {
-    /// The upstreams at these addresses, the first of them in use. Their connections, and the tasks that see to them, live
+    /// The upstreams at these addresses, the first of them in use, and all of them asked from now on how they are. Their connections, and the tasks that see to them, live
     /// on the runtime that this is called in, and end with it.
     pub fn start(
         targets: &[Target],
         tls: Option<&Arc<ClientConfig>>,
     ) -> Result<Self, EndpointsError> {
+        let endpoints = Self::new(targets, tls)?;
+        probing::start(&endpoints);
+        Ok(endpoints)
+    }
+
+    /// The same, and nobody asks.
+    fn new(targets: &[Target], tls: Option<&Arc<ClientConfig>>) -> Result<Self, EndpointsError> {
         if targets.is_empty() {
             return Err(EndpointsError::None);
         }
@@ -123,14 +132,12 @@ impl Endpoints {
             generation: 0,
             health: vec![Health::Unknown; slots.len()],
         };
-        let endpoints = Self(Arc::new(Shared {
+        Ok(Self(Arc::new(Shared {
             slots,
             state: Mutex::new(state),
             changes: watch::Sender::new(0),
             seen: Seen::default(),
-        }));
-        probing::start(&endpoints);
-        Ok(endpoints)
+        })))
     }
 
     /// The upstream that is in use. It may have failed a moment ago, and then all have.

@@ -88,23 +88,19 @@ impl http_body::Body for Lent {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.body {
-            Some(body) => body.is_end_stream(),
-            None => {
-                let kept = self.lender.kept();
-                kept.body.as_ref().is_none_or(Body::is_end_stream)
-            }
+        if let Some(body) = &self.body {
+            return body.is_end_stream();
         }
+        let kept = self.lender.kept();
+        kept.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.body {
-            Some(body) => body.size_hint(),
-            None => {
-                let kept = self.lender.kept();
-                kept.body.as_ref().map(Body::size_hint).unwrap_or_default()
-            }
+        if let Some(body) = &self.body {
+            return body.size_hint();
         }
+        let kept = self.lender.kept();
+        kept.body.as_ref().map(Body::size_hint).unwrap_or_default()
     }
 }
 

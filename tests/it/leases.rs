@@ -3,7 +3,7 @@
 //! Every test runs on both; none waits for a time, only for what time brings.
 
 use crate::support::tool::{Running, etcdctl, printed, run};
-use crate::support::{Peer, on_both_peers, within};
+use crate::support::{Peer, on_both_peers, through_a_relay, within};
 use etcd_client::{
     CampaignResponse, Client, EventType, GetOptions, LeaderKey, LeaseGrantOptions, LeaseStatus,
     LeaseTimeToLiveOptions, LockOptions, ProclaimOptions, PutOptions, ResignOptions, WatchOptions,
@@ -19,6 +19,14 @@ on_both_peers! {
     an_election_has_one_leader_and_tells_who
     etcdctl_grants_lists_and_revokes_leases
     etcdctl_locks_and_elects
+}
+
+through_a_relay! {
+    a_lease_is_granted_kept_alive_looked_at_and_revoked
+    a_lock_is_held_by_one_and_handed_on
+    a_waiting_client_that_gives_up_leaves_the_line
+    an_election_has_one_leader_and_tells_who
+    etcdctl_grants_lists_and_revokes_leases
 }
 
 async fn connect(peer: &Peer) -> Client {

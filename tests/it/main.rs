@@ -24,6 +24,7 @@ mod limits;
 mod maintenance;
 mod probes;
 mod recorded;
+mod relay;
 mod serve;
 mod slow_stream;
 mod support;

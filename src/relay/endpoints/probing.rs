@@ -144,7 +144,7 @@ impl Endpoints {
     }
 
     /// One that belongs to another cluster must not be used: its revisions mean something else.
-    fn same_cluster(&self, health: Health, header: Option<&ResponseHeader>) -> Health {
+    pub(super) fn same_cluster(&self, health: Health, header: Option<&ResponseHeader>) -> Health {
         let ours = self.0.seen.cluster_id.load(Ordering::Relaxed);
         match header {
             Some(header) if ours != 0 && header.cluster_id != ours => {
@@ -153,6 +153,31 @@ impl Endpoints {
                 Health::Unreachable(why)
             }
             _ => health,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_an_answer_and_the_want_of_a_leader_is_none_of_use() {
+        let refused = Status::invalid_argument("etcdserver: user name is empty");
+        assert_eq!(judged(&refused), Health::Well);
+        let leaderless = Status::unavailable("etcdserver: no leader");
+        let unfit = Health::Unfit("etcdserver: no leader".to_owned());
+        assert_eq!(judged(&leaderless), unfit);
+        let broken = std::io::Error::other("broken pipe");
+        let ours = Status::from_error(Box::new(broken));
+        assert_eq!(judged(&ours), Health::Unreachable("broken pipe".to_owned()));
+    }
+
+    #[test]
+    fn a_pause_is_between_a_half_and_all_of_it() {
+        for _ in 0..100 {
+            let pause = jittered(BACKOFF_MAX);
+            assert!(pause >= BACKOFF_MAX / 2 && pause <= BACKOFF_MAX);
         }
     }
 }

@@ -100,3 +100,35 @@ probes! {
         p46_a_stream_that_is_not_read_holds_up_nobody
         p47_compacted_watches_are_told_once;
 }
+
+/// Makes a test of each probe that a relay before etcd has to answer as etcd does.
+macro_rules! relayed_probes {
+    ($($module:ident: $($probe:ident)+;)+) => {
+        mod relayed {
+            use crate::support::Peer;
+            $($(
+                #[tokio::test]
+                async fn $probe() {
+                    super::$module::$probe(&Peer::relayed().await).await;
+                }
+            )+)+
+        }
+    };
+}
+
+relayed_probes! {
+    kv_range:
+        p34_a_read_of_the_future_is_out_of_range
+        p35_limit_count_and_more_agree
+        p36_keys_only_answers_leave_out_the_value
+        p37_a_sort_orders_by_its_target
+        p42_a_count_of_the_past_counts_the_past;
+    kv_txn:
+        p38_operations_are_counted_along_the_nesting
+        p39_a_key_changes_once_in_a_transaction
+        p40_a_compare_of_a_range_holds_for_every_key;
+    kv_compact:
+        p41_a_compaction_moves_forward_only;
+    streams:
+        p45_a_request_can_be_too_large_in_two_ways;
+}

@@ -49,8 +49,13 @@ impl Answer {
 impl Http {
     /// Plain HTTP to a peer.
     pub(crate) fn to(peer: &Peer) -> Self {
+        Self::at(peer.endpoint())
+    }
+
+    /// Plain HTTP to an address.
+    pub(crate) fn at(endpoint: &str) -> Self {
         Self {
-            endpoint: peer.endpoint().to_owned(),
+            endpoint: endpoint.to_owned(),
             tls: None,
         }
     }

@@ -9,6 +9,7 @@ pub(crate) mod http;
 pub(crate) mod peer;
 pub(crate) mod process;
 pub(crate) mod recorder;
+pub(crate) mod relay;
 pub(crate) mod requests;
 pub(crate) mod stream;
 pub(crate) mod tool;
@@ -21,6 +22,7 @@ pub(crate) use history::{Change, History};
 pub(crate) use http::Http;
 pub(crate) use peer::{Peer, PeerKind, Setup};
 pub(crate) use recorder::Recorder;
+pub(crate) use relay::{Cluster, Relay};
 pub(crate) use stream::WatchStream;
 pub(crate) use validator::Validator;
 pub(crate) use wait::{eventually, within};
@@ -54,3 +56,19 @@ macro_rules! on_both_peers {
     };
 }
 pub(crate) use on_both_peers;
+
+/// Makes a test of each function that takes a peer: against a relay before etcd, where what holds for etcd holds too.
+macro_rules! through_a_relay {
+    ($($test:ident)+) => {
+        mod relayed {
+            use crate::support::Peer;
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    super::$test(Peer::relayed().await).await;
+                }
+            )+
+        }
+    };
+}
+pub(crate) use through_a_relay;

@@ -5,6 +5,7 @@
 
 use super::client::Client;
 use super::process::Process;
+use super::relay;
 use super::requests::get;
 use super::stream::WatchStream;
 use super::wait::eventually;
@@ -88,6 +89,7 @@ impl Setup {
             client,
             endpoint,
             home,
+            behind: None,
         }
     }
 
@@ -162,12 +164,35 @@ pub(crate) struct Peer {
     client: Client,
     endpoint: String,
     home: TempDir,
+    /// Whom a relay stands before.
+    behind: Option<Box<Self>>,
 }
 
 impl Peer {
     /// Starts a peer with the defaults of the tests.
     pub(crate) async fn start(kind: PeerKind) -> Self {
         Setup::new(kind).start().await
+    }
+
+    /// Starts a relay before an etcd. What it answers is etcd's.
+    pub(crate) async fn relayed() -> Self {
+        let etcd = Self::start(PeerKind::Etcd).await;
+        let home = TempDir::new().expect("a temporary directory");
+        let (mut process, endpoint) = relay::start(&[etcd.endpoint()], &[], home.path()).await;
+        let client = answering(&endpoint, &mut process).await;
+        Self {
+            setup: etcd.setup.clone(),
+            process,
+            client: client.expect("the relay lives"),
+            endpoint,
+            home,
+            behind: Some(Box::new(etcd)),
+        }
+    }
+
+    /// Whom the relay stands before.
+    pub(crate) fn behind(&self) -> &Self {
+        self.behind.as_ref().expect("a relay")
     }
 
     /// Which server this is.
@@ -255,7 +280,7 @@ fn in_path(name: &OsStr) -> Option<PathBuf> {
 }
 
 /// The address in vigil's line on standard output.
-fn listening_on(stdout: &str) -> Option<String> {
+pub(crate) fn listening_on(stdout: &str) -> Option<String> {
     stdout
         .lines()
         .find_map(|line| line.strip_prefix("vigil: listening on "))
@@ -280,7 +305,7 @@ async fn answering(endpoint: &str, process: &mut Process) -> Option<Client> {
 }
 
 /// Two ports that nobody listens on. They can be taken before they are used, hence the retries of the caller.
-fn free_ports() -> (u16, u16) {
+pub(crate) fn free_ports() -> (u16, u16) {
     let bind = || TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = |listener: &TcpListener| listener.local_addr().expect("a bound port").port();
     let (one, other) = (bind(), bind());

@@ -69,6 +69,16 @@ impl Process {
         self.signal("-INT");
     }
 
+    /// Stops the process where it is; it keeps its connections and says nothing.
+    pub(crate) fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on.
+    pub(crate) fn go_on(&self) {
+        self.signal("-CONT");
+    }
+
     fn signal(&self, name: &str) {
         let told = Command::new("kill")
             .args([name, &self.child.id().to_string()])
