@@ -33,3 +33,21 @@ impl Backoff {
         *self = Self::default();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_up_to_a_bound_and_are_shaken() {
+        let mut backoff = Backoff::default();
+        let mut due = FIRST;
+        for _ in 0..20 {
+            let pause = backoff.next();
+            assert!(pause >= due / 2 && pause <= due, "{pause:?}");
+            due = (due * 2).min(LAST);
+        }
+        backoff.reset();
+        assert!(backoff.next() <= FIRST);
+    }
+}

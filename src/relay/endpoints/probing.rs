@@ -172,12 +172,4 @@ mod tests {
         let ours = Status::from_error(Box::new(broken));
         assert_eq!(judged(&ours), Health::Unreachable("broken pipe".to_owned()));
     }
-
-    #[test]
-    fn a_pause_is_between_a_half_and_all_of_it() {
-        for _ in 0..100 {
-            let pause = jittered(BACKOFF_MAX);
-            assert!(pause >= BACKOFF_MAX / 2 && pause <= BACKOFF_MAX);
-        }
-    }
 }
