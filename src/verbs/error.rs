@@ -64,6 +64,22 @@ pub enum VerbError {
         /// The key at the source.
         key: String,
     },
+    /// A mirror would read what it writes.
+    #[error(
+        "{from} and {to} are the same store, and the keys that would be written (prefix {dest_prefix:?}) overlap with those \
+         that are read (prefix {prefix:?}), so that the mirror would go on for ever: give --prefix and --dest-prefix of which \
+         neither begins with the other"
+    )]
+    Loop {
+        /// The source.
+        from: String,
+        /// The destination.
+        to: String,
+        /// What the keys begin with that are read.
+        prefix: String,
+        /// What they begin with where they are written.
+        dest_prefix: String,
+    },
     /// A line to be imported is no good.
     #[error("line {line}: {reason} ({imported} keys of the lines before it are imported)")]
     Line {

@@ -8,6 +8,7 @@ mod export;
 mod import;
 mod mirror;
 mod pages;
+mod same;
 
 pub(super) use export::export;
 pub(super) use import::import;

@@ -6,6 +6,7 @@
 
 use super::batch::{Batch, Change};
 use super::copy::{Copied, copy};
+use super::same::refuse_loop;
 use crate::api::pb::etcdserverpb::{WatchCreateRequest, WatchResponse};
 use crate::api::pb::mvccpb::{Event, event::EventType};
 use crate::cli::{ClientArgs, MirrorArgs};
@@ -124,12 +125,14 @@ impl Mirror<'_> {
             from: connect(source).await?,
             to: connect(destination).await?,
         };
+        // Each time: an address may lead to another server than it did before.
+        refuse_loop(&ends, &self.rename).await?;
         self.was_connected = true;
         let floor = match self.floor {
             Some(floor) => floor,
             None => *self
                 .floor
-                .insert(kv::revision(&ends.to, destination).await?),
+                .insert(kv::header(&ends.to, destination).await?.revision),
         };
         if self.position.next == 0 {
             let batch = Batch::new(self.args.max_txn_ops);
