@@ -9,6 +9,8 @@ mod events;
 mod gateway;
 mod guard;
 mod health;
+mod json_read;
+mod json_scalars;
 mod json_values;
 mod metrics;
 mod paths;
