@@ -1,9 +1,9 @@
-//! What holds for every HTTP request, whatever it asks for: who may read the answer in a browser, and under which names
-//! the server may be called.
+//! What holds for every HTTP request, whatever it asks for: who may read the answer in a browser, under which names the
+//! server may be called, and that a path is said in the shortest way.
 //!
 //! gRPC clients never come by here.
 
-use super::{Http, reply};
+use super::{Http, clean_path, reply};
 use crate::backend::Backend;
 use actix_web::body::{BoxBody, EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -71,6 +71,10 @@ pub async fn guard<B: Backend>(
     let mut response = if request.method() == Method::OPTIONS {
         let nothing = HttpResponse::Ok().finish();
         request.into_response(nothing).map_into_right_body()
+    } else if let Some(elsewhere) =
+        clean_path::redirect(request.method(), request.uri(), settings.grpc_gateway)
+    {
+        request.into_response(elsewhere).map_into_right_body()
     } else {
         next.call(request).await?.map_into_left_body()
     };

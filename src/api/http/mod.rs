@@ -5,6 +5,7 @@
 
 mod body;
 mod call;
+mod clean_path;
 mod events;
 mod gateway;
 mod guard;
