@@ -2,8 +2,8 @@
 //!
 //! It never retries; a verb that wants to asks again.
 
-use super::VerbError;
 use super::error::root_cause;
+use super::{VerbError, diagnose};
 use crate::cli::ClientArgs;
 use crate::tls::{ClientFiles, client_config};
 use hyper_util::rt::TokioIo;
@@ -22,25 +22,44 @@ const PONG_WITHIN: Duration = Duration::from_secs(6);
 
 /// Connects to the server that the flags name.
 pub(super) async fn connect(client: &ClientArgs) -> Result<Channel, VerbError> {
-    connect_to(&client.endpoint, &ClientFiles::from(&client.tls)).await
+    match connect_to(&client.endpoint, &ClientFiles::from(&client.tls)).await {
+        Ok(channel) => Ok(channel),
+        Err(error) => Err(diagnose::advised(error, client).await),
+    }
 }
 
-/// Connects to `HOST:PORT`, with or without `http://` or `https://` before it. Without, it is TLS when files are given.
+/// Where an endpoint leads.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) is_tls: bool,
+    /// `HOST:PORT`.
+    pub(super) authority: String,
+}
+
+impl Target {
+    /// Reads `HOST:PORT`, with or without `http://` or `https://` before it. Without, it is TLS when files are given.
+    pub(super) fn read(endpoint: &str, files: &ClientFiles) -> Option<Self> {
+        let (is_tls, authority) = if let Some(authority) = endpoint.strip_prefix("https://") {
+            (true, authority)
+        } else if let Some(authority) = endpoint.strip_prefix("http://") {
+            (false, authority)
+        } else {
+            (files.ask_for_tls(), endpoint)
+        };
+        let authority = authority.strip_suffix('/').unwrap_or(authority);
+        is_host_and_port(authority).then(|| Self {
+            is_tls,
+            authority: authority.to_owned(),
+        })
+    }
+}
+
+/// Connects to an endpoint.
 pub(super) async fn connect_to(endpoint: &str, files: &ClientFiles) -> Result<Channel, VerbError> {
     let malformed = || VerbError::Endpoint {
         endpoint: endpoint.to_owned(),
     };
-    let (is_tls, authority) = if let Some(authority) = endpoint.strip_prefix("https://") {
-        (true, authority)
-    } else if let Some(authority) = endpoint.strip_prefix("http://") {
-        (false, authority)
-    } else {
-        (files.ask_for_tls(), endpoint)
-    };
-    let authority = authority.strip_suffix('/').unwrap_or(authority);
-    if !is_host_and_port(authority) {
-        return Err(malformed());
-    }
+    let Target { is_tls, authority } = Target::read(endpoint, files).ok_or_else(malformed)?;
     let address = Endpoint::from_shared(format!("http://{authority}")).map_err(|_| malformed())?;
     let address = address
         .http2_keep_alive_interval(PING_EVERY)
@@ -50,7 +69,6 @@ pub(super) async fn connect_to(endpoint: &str, files: &ClientFiles) -> Result<Ch
         let origin = format!("https://{authority}").parse();
         let address = address.origin(origin.map_err(|_| malformed())?);
         let connector = TlsConnector::from(client_config(files)?);
-        let authority = authority.to_owned();
         let connector = service_fn(move |_| {
             let secret = secret(connector.clone(), authority.clone());
             async { secret.await.map(TokioIo::new) }
@@ -66,7 +84,10 @@ pub(super) async fn connect_to(endpoint: &str, files: &ClientFiles) -> Result<Ch
 }
 
 /// A connection to `HOST:PORT` on which the handshake is done.
-async fn secret(connector: TlsConnector, authority: String) -> io::Result<TlsStream<TcpStream>> {
+pub(super) async fn secret(
+    connector: TlsConnector,
+    authority: String,
+) -> io::Result<TlsStream<TcpStream>> {
     let host = authority.rsplit_once(':').map_or("", |(host, _)| host);
     let host = host.trim_matches(['[', ']']).to_owned();
     let name = ServerName::try_from(host).map_err(io::Error::other)?;
