@@ -343,6 +343,16 @@ async fn servers_with_the_same_ids_are_told_apart() {
     become_equal((&source, ""), (&destination, "")).await;
 }
 
+#[tokio::test]
+async fn a_transaction_of_nothing_carries_nothing_and_is_refused() {
+    let peer = Peer::start(PeerKind::Vigil).await;
+    for verb in [&["mirror", "127.0.0.1:1"][..], &["import"]] {
+        let said = run(vigil(&peer, &[verb, &["--max-txn-ops", "0"]].concat()));
+        let line = "Error: --max-txn-ops is 0, and the least is 1\n";
+        assert_eq!((said.success, said.err.as_str()), (false, line));
+    }
+}
+
 fn copy_dir(from: &Path, to: &Path) {
     fs::create_dir(to).expect("a directory");
     for entry in fs::read_dir(from).expect("a directory") {

@@ -6,6 +6,7 @@
 
 use super::batch::{Batch, Change};
 use super::copy::{Copied, copy};
+use super::ops_max;
 use super::same::refuse_loop;
 use crate::api::pb::etcdserverpb::{WatchCreateRequest, WatchResponse};
 use crate::api::pb::mvccpb::{Event, event::EventType};
@@ -66,6 +67,7 @@ struct Mirror<'c> {
     position: Position,
     /// What the destination got after this revision of its own, it got from here.
     floor: Option<i64>,
+    ops_max: usize,
     /// Both servers have been there once.
     was_connected: bool,
 }
@@ -79,6 +81,7 @@ pub(in crate::verbs) async fn mirror(args: &MirrorArgs) -> Result<(), VerbError>
         rename: Rename::new(args),
         position: Position::new(args.rev),
         floor: args.prune.then_some(-1),
+        ops_max: ops_max(args.max_txn_ops)?,
         was_connected: false,
     };
     let mut delay = RETRY_AFTER_MIN;
@@ -135,18 +138,12 @@ impl Mirror<'_> {
                 .insert(kv::header(&ends.to, destination).await?.revision),
         };
         if self.position.next == 0 {
-            let batch = Batch::new(self.args.max_txn_ops);
+            let batch = Batch::new(self.ops_max);
             let copied = copy(&ends, &self.rename, floor, batch).await?;
             say(&copied, source, destination);
             self.position.reach(copied.revision);
         }
-        follow(
-            &ends,
-            &self.rename,
-            &mut self.position,
-            self.args.max_txn_ops,
-        )
-        .await
+        follow(&ends, &self.rename, &mut self.position, self.ops_max).await
     }
 }
 
