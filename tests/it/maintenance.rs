@@ -241,7 +241,11 @@ async fn a_snapshot_is_saved_by_either_client(kind: PeerKind) {
             bytes == fs::read(&other).expect("a snapshot"),
             "they differ"
         );
+        return;
     }
+    let said = run(offline(&["snapshot", "status", &one]));
+    let line = format!("Error: {one} is no snapshot of Vigil's: those begin with \"vigilsn\"");
+    assert!(!said.success && said.err.starts_with(&line), "{said:?}");
 }
 
 /// What runs without a server.
