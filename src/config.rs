@@ -14,6 +14,7 @@ use log::LevelFilter;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
+mod cors;
 mod duration;
 mod relay;
 mod tls;
@@ -130,7 +131,7 @@ impl TryFrom<ServeArgs> for Config {
             tls,
             advertise_client_url: args.advertise_client_url.map(url).transpose()?,
             name: args.name,
-            http: http_settings(&args.http),
+            http: http_settings(&args.http)?,
             engine,
             limits: server_limits(&args.limits)?,
         };
@@ -141,12 +142,12 @@ impl TryFrom<ServeArgs> for Config {
     }
 }
 
-fn http_settings(args: &HttpArgs) -> HttpSettings {
-    HttpSettings {
-        cors: NameList::read(&args.cors),
+fn http_settings(args: &HttpArgs) -> Result<HttpSettings, ConfigError> {
+    Ok(HttpSettings {
+        cors: cors::origins(&args.cors)?,
         host_whitelist: NameList::read(&args.host_whitelist),
         grpc_gateway: args.enable_grpc_gateway,
-    }
+    })
 }
 
 fn server_limits(args: &LimitArgs) -> Result<ServerLimits, ConfigError> {

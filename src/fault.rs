@@ -222,6 +222,18 @@ faults! {
     /// A revision whose end was never written is taken as whole.
     UnfinishedRevisionKept,
 
+    // Snapshots.
+    /// The checksum at the end of a snapshot is not looked at.
+    RestoreSkipsChecksum,
+    /// A restored store has no leases.
+    RestoreMissesLeases,
+    /// A restored store does not know that its history was compacted.
+    RestoreForgetsCompaction,
+    /// A restored directory has its name before all of it was checked.
+    RestoreNamedTooEarly,
+    /// The name of a restored directory is not made durable.
+    RestoreChosenUnsynced,
+
     // The commit log.
     /// A record of the log is written, and not made durable.
     LogWithoutFdatasync,

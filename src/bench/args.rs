@@ -21,6 +21,8 @@ pub struct Common {
     /// Server to measure.
     #[arg(
         long,
+        env = "VIGIL_ENDPOINT",
+        hide_env_values = true,
         value_name = "HOST:PORT",
         default_value = "127.0.0.1:2379",
         global = true

@@ -37,7 +37,7 @@ impl TryFrom<RelayArgs> for RelayStart {
             listen_client: address("listen-client", listen_client)?,
             tls: tls::given(&args.cert, &args.listen_client)?,
             workers,
-            http: http_settings(&args.http),
+            http: http_settings(&args.http)?,
             watching: RelayLimits::default(),
             limits: limits(&args.limits)?,
         };

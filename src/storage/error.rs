@@ -54,7 +54,7 @@ pub enum StorageError {
         /// The version known.
         known: u8,
     },
-    /// A snapshot is damaged, or is none.
+    /// A snapshot is damaged.
     #[error("snapshot {path} is damaged at byte {at}: {reason}", path = path.display())]
     Snapshot {
         /// The file.
@@ -62,6 +62,26 @@ pub enum StorageError {
         /// Where in it.
         at: u64,
         /// Which check it fails.
+        reason: String,
+    },
+    /// A file is something else.
+    #[error(
+        "{path} is no snapshot of Vigil's: those begin with {name:?} (etcdutl reads those of etcd, and vigil mirror copies \
+         from a running etcd)",
+        path = path.display()
+    )]
+    NotSnapshot {
+        /// The file.
+        path: PathBuf,
+        /// What every snapshot begins with.
+        name: &'static str,
+    },
+    /// A snapshot cannot be read.
+    #[error("cannot read the snapshot {path}: {reason}", path = path.display())]
+    SnapshotUnread {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
         reason: String,
     },
     /// A snapshot was to be restored into a directory that holds something.

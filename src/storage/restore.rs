@@ -15,6 +15,7 @@ use super::engines::SledEngines;
 use super::logged::LoggedDatabase;
 use super::recovery;
 use super::{Readers, StorageError, StorageLimits};
+use crate::fault::{Fault, active};
 use crate::model::{LeaseId, Revision};
 use bytes::Bytes;
 use std::ffi::OsString;
@@ -58,9 +59,16 @@ pub fn restore_snapshot(
     check_empty(dir)?;
     let unfinished = unfinished(dir)?;
     check_empty(&unfinished)?;
-    let made = make(path, &unfinished, limits).and_then(|info| {
+    let made = make(path, &unfinished, limits);
+    if active(Fault::RestoreNamedTooEarly) && unfinished.exists() {
+        let _ = fs::rename(&unfinished, dir);
+        return made;
+    }
+    let made = made.and_then(|info| {
         fs::rename(&unfinished, dir).map_err(|error| directory(dir, &error))?;
-        sync_directory(parent(dir))?;
+        if !active(Fault::RestoreChosenUnsynced) {
+            sync_directory(parent(dir))?;
+        }
         Ok(info)
     });
     if made.is_err() {
@@ -105,11 +113,13 @@ fn make(path: &Path, dir: &Path, limits: &StorageLimits) -> Result<SnapshotInfo,
     let mut batch = Batch::new(engine.as_ref());
     let info = read(path, |part| match part {
         Part::Block(block) => batch.add_block(block, limits),
+        Part::Leases(_) if active(Fault::RestoreMissesLeases) => Ok(()),
         Part::Leases(leases) => batch.add_leases(leases),
     })?;
     let identity = encode_identity(&recovery::new_identity())?;
     batch.add(Bytes::from_static(KEY_IDENTITY), identity.into())?;
-    if head.compact_revision > Revision::NEVER_COMPACTED {
+    if head.compact_revision > Revision::NEVER_COMPACTED && !active(Fault::RestoreForgetsCompaction)
+    {
         let state = CompactionState {
             scheduled: head.compact_revision,
             finished: head.compact_revision,

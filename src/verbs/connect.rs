@@ -2,8 +2,8 @@
 //!
 //! It never retries; a verb that wants to asks again.
 
-use super::VerbError;
 use super::error::root_cause;
+use super::{VerbError, diagnose};
 use crate::cli::ClientArgs;
 use crate::tls::{ClientFiles, Target, client_config};
 use hyper_util::rt::TokioIo;
@@ -21,10 +21,13 @@ const PONG_WITHIN: Duration = Duration::from_secs(6);
 
 /// Connects to the server that the flags name.
 pub(super) async fn connect(client: &ClientArgs) -> Result<Channel, VerbError> {
-    connect_to(&client.endpoint, &ClientFiles::from(&client.tls)).await
+    match connect_to(&client.endpoint, &ClientFiles::from(&client.tls)).await {
+        Ok(channel) => Ok(channel),
+        Err(error) => Err(diagnose::advised(error, client).await),
+    }
 }
 
-/// Connects to `HOST:PORT`, with or without `http://` or `https://` before it. Without, it is TLS when files are given.
+/// Connects to an endpoint.
 pub(super) async fn connect_to(endpoint: &str, files: &ClientFiles) -> Result<Channel, VerbError> {
     let malformed = || VerbError::Endpoint {
         endpoint: endpoint.to_owned(),
@@ -56,7 +59,10 @@ pub(super) async fn connect_to(endpoint: &str, files: &ClientFiles) -> Result<Ch
 }
 
 /// A connection on which the handshake is done.
-async fn secret(connector: TlsConnector, target: Target) -> io::Result<TlsStream<TcpStream>> {
+pub(super) async fn secret(
+    connector: TlsConnector,
+    target: Target,
+) -> io::Result<TlsStream<TcpStream>> {
     let name = target.server_name().map_err(io::Error::other)?;
     let socket = TcpStream::connect(target.authority).await?;
     socket.set_nodelay(true)?;

@@ -40,6 +40,14 @@ pub enum VerbError {
         /// How long it was given.
         timeout_ms: u64,
     },
+    /// The server is there, and it was not spoken to as it wants.
+    #[error("{advice} ({said})", said = with_source(said))]
+    Misled {
+        /// How the connection ended.
+        said: Box<VerbError>,
+        /// What to do.
+        advice: String,
+    },
     /// The server answered with an error.
     #[error("{}", words(.0))]
     Status(Box<Status>),
@@ -63,6 +71,32 @@ pub enum VerbError {
     NoName {
         /// The key at the source.
         key: String,
+    },
+    /// Too small.
+    #[error("--{flag} is {value}, and the least is {min}")]
+    BelowMin {
+        /// The flag.
+        flag: &'static str,
+        /// What was given.
+        value: usize,
+        /// The limit.
+        min: usize,
+    },
+    /// A mirror would read what it writes.
+    #[error(
+        "{from} and {to} are the same store, and the keys that would be written (prefix {dest_prefix:?}) overlap with those \
+         that are read (prefix {prefix:?}), so that the mirror would go on for ever: give --prefix and --dest-prefix of which \
+         neither begins with the other"
+    )]
+    Loop {
+        /// The source.
+        from: String,
+        /// The destination.
+        to: String,
+        /// What the keys begin with that are read.
+        prefix: String,
+        /// What they begin with where they are written.
+        dest_prefix: String,
     },
     /// A line to be imported is no good.
     #[error("line {line}: {reason} ({imported} keys of the lines before it are imported)")]
@@ -130,9 +164,20 @@ impl VerbError {
         }
     }
 
+    /// True when no call gets through, for whatever reason.
+    pub(super) fn is_transport(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Status(status) => Error::source(status).is_some(),
+            _ => false,
+        }
+    }
+
     /// True when the connection, and not the request, is at fault, so that asking again elsewhere or later may help.
     pub(super) fn is_connection(&self) -> bool {
         match self {
+            // What looks like a mistake may be a proxy whose server is away.
+            Self::Misled { said, .. } => said.is_connection(),
             Self::Unreachable { .. } | Self::TimedOut { .. } => true,
             // A status that was made on this side of the wire carries the transport's error with it.
             Self::Status(status) => {
@@ -140,6 +185,13 @@ impl VerbError {
             }
             _ => false,
         }
+    }
+}
+
+fn with_source(error: &VerbError) -> String {
+    match Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
     }
 }
 

@@ -5,7 +5,7 @@
 use super::{VerbError, within};
 use crate::api::pb::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
-    PutResponse, RangeRequest, RangeResponse,
+    PutResponse, RangeRequest, RangeResponse, ResponseHeader,
     kv_client::KvClient,
     range_request::{SortOrder, SortTarget},
 };
@@ -128,8 +128,11 @@ pub(super) fn client(channel: Channel) -> KvClient<Channel> {
     KvClient::new(channel).max_decoding_message_size(usize::MAX)
 }
 
-/// The server's revision.
-pub(super) async fn revision(channel: &Channel, args: &ClientArgs) -> Result<i64, VerbError> {
+/// Which server it is, and its revision.
+pub(super) async fn header(
+    channel: &Channel,
+    args: &ClientArgs,
+) -> Result<ResponseHeader, VerbError> {
     let request = RangeRequest {
         key: ZERO,
         count_only: true,
@@ -137,7 +140,7 @@ pub(super) async fn revision(channel: &Channel, args: &ClientArgs) -> Result<i64
     };
     let call = range(channel.clone(), request);
     let answer = within(args, async { Ok(call.await?) }).await?;
-    Ok(answer.header.unwrap_or_default().revision)
+    Ok(answer.header.unwrap_or_default())
 }
 
 pub(super) async fn put(channel: Channel, request: PutRequest) -> Result<PutResponse, Status> {

@@ -5,6 +5,7 @@
 
 mod base64;
 mod connect;
+mod diagnose;
 mod error;
 mod json;
 mod kv;
@@ -97,14 +98,17 @@ where
     .await
 }
 
-/// What `work` makes of it, unless that takes longer than the time allowed.
+/// What `work` makes of it, unless that takes longer than the time allowed. A server that is there and lets no call through
+/// is looked at once more, to say why.
 async fn within<T>(
     client: &ClientArgs,
     work: impl Future<Output = Result<T, VerbError>>,
 ) -> Result<T, VerbError> {
     let allowed = Duration::from_millis(client.timeout_ms);
-    match tokio::time::timeout(allowed, work).await {
-        Ok(outcome) => outcome,
+    let outcome = tokio::time::timeout(allowed, work).await;
+    match outcome {
+        Ok(Ok(made)) => Ok(made),
+        Ok(Err(error)) => Err(diagnose::advised(error, client).await),
         Err(_) => Err(VerbError::TimedOut {
             endpoint: client.endpoint.clone(),
             timeout_ms: client.timeout_ms,

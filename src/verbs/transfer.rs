@@ -8,12 +8,26 @@ mod export;
 mod import;
 mod mirror;
 mod pages;
+mod same;
 
 pub(super) use export::export;
 pub(super) use import::import;
 pub(super) use mirror::mirror;
 
+use super::VerbError;
 use indicatif::{ProgressBar, ProgressStyle};
+
+/// How many operations a transaction may have: one is needed to get anywhere.
+fn ops_max(max_txn_ops: usize) -> Result<usize, VerbError> {
+    if max_txn_ops < 1 {
+        return Err(VerbError::BelowMin {
+            flag: "max-txn-ops",
+            value: max_txn_ops,
+            min: 1,
+        });
+    }
+    Ok(max_txn_ops)
+}
 
 /// A bar on standard error, which is not drawn when nobody sits there.
 fn bar(what: &'static str, total: i64) -> ProgressBar {

@@ -2,10 +2,12 @@
 //!
 //! No number is judged here but that there is one.
 
+use crate::support::peer::vigil_binary;
 use crate::support::tool::{run, vigil};
 use crate::support::{Peer, PeerKind, Setup};
 use serde_json::Value;
 use std::net::TcpListener;
+use std::process::Command;
 use tempfile::TempDir;
 
 /// What a load printed, as it is when it succeeds.
@@ -22,6 +24,18 @@ fn report(peer: &Peer, args: &[&str]) -> Value {
 fn positive(report: &Value, field: &str) {
     let found = report.pointer(field).and_then(Value::as_f64);
     assert!(found.is_some_and(|found| found > 0.0), "{field}: {report}");
+}
+
+#[tokio::test]
+async fn the_environment_names_the_server_as_for_the_other_verbs() {
+    let peer = Peer::start(PeerKind::Vigil).await;
+    let mut command = Command::new(vigil_binary());
+    command.args(["bench", "put", "--seconds", "1", "--keys", "50"]);
+    command.env("VIGIL_ENDPOINT", peer.endpoint());
+    let said = run(command);
+    assert!(said.success, "{said:?}");
+    let report: Value = serde_json::from_str(&said.out).expect("JSON");
+    assert_eq!(report["endpoint"], peer.endpoint());
 }
 
 /// Runs every load that this kind of server can take.
@@ -146,7 +160,7 @@ async fn a_start_is_timed_until_the_first_answer() {
     let address = taken.local_addr().expect("a bound port").to_string();
     drop(taken);
     let data_dir = home.path().join("data").display().to_string();
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_vigil"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vigil"));
     command.args([
         "bench",
         "restart",
@@ -179,7 +193,7 @@ async fn what_cannot_be_measured_is_one_clear_line() {
         (&["restart", "--", "/no/such/server"], "/no/such/server"),
     ];
     for (args, expected) in lines {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_vigil"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vigil"));
         command.args(["bench", "--endpoint", &endpoint]).args(args);
         let said = run(command);
         assert!(

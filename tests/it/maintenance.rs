@@ -241,7 +241,11 @@ async fn a_snapshot_is_saved_by_either_client(kind: PeerKind) {
             bytes == fs::read(&other).expect("a snapshot"),
             "they differ"
         );
+        return;
     }
+    let said = run(offline(&["snapshot", "status", &one]));
+    let line = format!("Error: {one} is no snapshot of Vigil's: those begin with \"vigilsn\"");
+    assert!(!said.success && said.err.starts_with(&line), "{said:?}");
 }
 
 /// What runs without a server.
@@ -315,6 +319,29 @@ async fn an_unknown_mode_of_compaction_is_refused_by_its_flag() {
     assert_eq!((refused.success, refused.err.as_str()), (false, line));
 }
 
+/// Whether the version before the one that the server speaks is one to go back to.
+async fn the_version_before_is_a_target_of_a_downgrade_in_etcd_alone(kind: PeerKind) {
+    let peer = Setup::new(kind).start().await;
+    let http = Http::to(&peer);
+    let validate = async |version: &str| {
+        let body = format!("{{\"action\":\"VALIDATE\",\"version\":\"{version}\"}}");
+        let answer = http.post("/v3/maintenance/downgrade", &body).await;
+        let said = answer.json();
+        let said = said["version"].as_str().or(said["message"].as_str());
+        (answer.status, said.unwrap_or_default().to_owned())
+    };
+    let refused = (
+        400,
+        "etcdserver: invalid downgrade target version".to_owned(),
+    );
+    match kind {
+        PeerKind::Etcd => assert_eq!(validate("3.4.0").await, (200, "3.5.0".to_owned())),
+        PeerKind::Vigil => assert_eq!(validate("3.5.0").await, refused),
+    }
+    assert_eq!(validate("3.6.0").await, refused);
+    assert_eq!(validate("2.0.0").await, refused);
+}
+
 macro_rules! on_peers_of_their_own {
     ($($test:ident)+) => {
         mod vigil {
@@ -339,4 +366,5 @@ on_peers_of_their_own! {
     a_hash_stays_over_a_restart_and_changes_with_the_data
     a_snapshot_is_saved_by_either_client
     an_alarm_is_raised_and_taken_back_by_hand
+    the_version_before_is_a_target_of_a_downgrade_in_etcd_alone
 }

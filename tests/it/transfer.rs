@@ -9,6 +9,7 @@ use crate::support::{Peer, PeerKind, eventually};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -283,6 +284,86 @@ async fn a_mirror_renames_prunes_and_begins_where_it_is_told() {
         !said.success && said.err.contains("cannot reach 127.0.0.1:1"),
         "{said:?}"
     );
+}
+
+#[tokio::test]
+async fn a_mirror_that_would_read_what_it_writes_is_refused_and_any_other_onto_one_server_is_not() {
+    for kind in [PeerKind::Etcd, PeerKind::Vigil] {
+        let peer = Peer::start(kind).await;
+        let client = peer.client();
+        client.put("a/1", "x").await;
+        let revision = client.put("a/2", "y").await;
+        // Under another address.
+        let relay = Relay::to(&peer).await;
+        for (prefix, flags) in [
+            ("", &[][..]),
+            ("", &["--dest-prefix", "copy/"]),
+            ("a/", &["--prefix", "a/", "--rev", "1"]),
+            ("a/", &["--prefix", "a/", "--dest-prefix", "a/b/"]),
+            ("a/", &["--prefix", "a/", "--no-dest-prefix", "--prune"]),
+        ] {
+            let said = relay.mirror(&peer, flags).end().await;
+            assert!(!said.success && said.err.lines().count() == 1, "{said:?}");
+            let (from, to) = (&relay.address, peer.endpoint());
+            let wanted = format!("{from} and {to} are the same store");
+            assert!(said.err.contains(&wanted), "{said:?}");
+            let wanted = format!("those that are read (prefix {prefix:?})");
+            assert!(said.err.contains(&wanted), "{said:?}");
+        }
+        assert_eq!(client.revision().await, revision, "nothing was written");
+
+        let _beside = relay.mirror(&peer, &["--prefix", "a/", "--dest-prefix", "b/"]);
+        become_equal((&peer, "a/"), (&peer, "b/")).await;
+        client.put("a/3", "z").await;
+        become_equal((&peer, "a/"), (&peer, "b/")).await;
+    }
+}
+
+#[tokio::test]
+async fn servers_with_the_same_ids_are_told_apart() {
+    let mut source = Peer::start(PeerKind::Vigil).await;
+    let mut destination = Peer::start(PeerKind::Vigil).await;
+    source.client().put("before", "x").await;
+    source.terminate().await;
+    destination.terminate().await;
+    let copied = [source.data_dir(), destination.data_dir()];
+    fs::remove_dir_all(&copied[1]).expect("it goes");
+    copy_dir(&copied[0], &copied[1]);
+    source.restart().await;
+    destination.restart().await;
+    let ids = async |peer: &Peer| {
+        let answer = peer.client().range(get_prefix("b")).await.expect("a range");
+        let header = answer.header.expect("a header");
+        (header.cluster_id, header.member_id)
+    };
+    assert_eq!(ids(&source).await, ids(&destination).await);
+    let relay = Relay::to(&source).await;
+    let _mirror = relay.mirror(&destination, &[]);
+    source.client().put("after", "y").await;
+    become_equal((&source, ""), (&destination, "")).await;
+}
+
+#[tokio::test]
+async fn a_transaction_of_nothing_carries_nothing_and_is_refused() {
+    let peer = Peer::start(PeerKind::Vigil).await;
+    for verb in [&["mirror", "127.0.0.1:1"][..], &["import"]] {
+        let said = run(vigil(&peer, &[verb, &["--max-txn-ops", "0"]].concat()));
+        let line = "Error: --max-txn-ops is 0, and the least is 1\n";
+        assert_eq!((said.success, said.err.as_str()), (false, line));
+    }
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    fs::create_dir(to).expect("a directory");
+    for entry in fs::read_dir(from).expect("a directory") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("a type").is_dir() {
+            copy_dir(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).expect("a copy");
+        }
+    }
 }
 
 #[tokio::test]

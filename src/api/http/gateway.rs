@@ -6,6 +6,7 @@ use super::Http;
 use super::body::{self, BodyLimits, Unread};
 use super::call::{self, Answers, Requests};
 use super::json_values::{JsonValues, Unusable};
+use super::percent;
 use super::reply;
 use super::transcode::Method;
 use crate::api::grpc::Served;
@@ -39,11 +40,11 @@ pub(super) async fn serve<B: Served>(
     if !http.settings.grpc_gateway {
         return reply::not_found();
     }
-    let path = request.path();
-    let found = match path.strip_prefix(BETA_PREFIX) {
+    let path = percent::path(request.path()).and_then(|path| String::from_utf8(path).ok());
+    let found = path.and_then(|path| match path.strip_prefix(BETA_PREFIX) {
         Some(rest) => Method::find(&format!("/v3/{rest}")),
-        None => Method::find(path),
-    };
+        None => Method::find(&path),
+    });
     let Some(method) = found else {
         return reply::error(&status::no_such_path());
     };

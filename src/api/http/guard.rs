@@ -1,9 +1,9 @@
-//! What holds for every HTTP request, whatever it asks for: who may read the answer in a browser, and under which names
-//! the server may be called.
+//! What holds for every HTTP request, whatever it asks for: who may read the answer in a browser, under which names the
+//! server may be called, and that a path is said in the shortest way.
 //!
 //! gRPC clients never come by here.
 
-use super::{Http, reply};
+use super::{Http, clean_path, reply};
 use crate::api::grpc::Served;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -71,6 +71,10 @@ pub async fn guard<B: Served>(
     let mut response = if request.method() == Method::OPTIONS {
         let nothing = HttpResponse::Ok().finish();
         request.into_response(nothing)
+    } else if let Some(elsewhere) =
+        clean_path::redirect(request.method(), request.uri(), settings.grpc_gateway)
+    {
+        request.into_response(elsewhere)
     } else {
         next.call(request).await?.map_into_boxed_body()
     };

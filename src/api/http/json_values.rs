@@ -4,15 +4,65 @@
 
 use bytes::{Bytes, BytesMut};
 
+/// How deep inside lists and objects a text of JSON is, byte by byte.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Nesting {
+    depth: usize,
+    in_string: bool,
+    escaped: bool,
+}
+
+/// Where a byte was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// In no list and no object.
+    Outside,
+    /// In one.
+    Inside,
+    /// At the end of the outermost.
+    Ended,
+}
+
+impl Nesting {
+    /// How many are open.
+    pub(super) fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// Goes on by a byte.
+    pub(super) fn step(&mut self, byte: u8) -> Step {
+        if self.in_string {
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' => self.escaped = true,
+                b'"' => self.in_string = false,
+                _ => {}
+            }
+            return Step::Inside;
+        }
+        match byte {
+            b'{' | b'[' => self.depth += 1,
+            _ if self.depth == 0 => return Step::Outside,
+            b'}' | b']' => {
+                self.depth -= 1;
+                if self.depth == 0 {
+                    return Step::Ended;
+                }
+            }
+            b'"' => self.in_string = true,
+            _ => {}
+        }
+        Step::Inside
+    }
+}
+
 /// What has come of a sequence of objects.
 #[derive(Debug)]
 pub(super) struct JsonValues {
     buffer: BytesMut,
     /// How much of the buffer was looked at.
     seen: usize,
-    depth: usize,
-    in_string: bool,
-    escaped: bool,
+    nesting: Nesting,
     value_bytes_max: usize,
 }
 
@@ -31,9 +81,7 @@ impl JsonValues {
         Self {
             buffer: BytesMut::new(),
             seen: 0,
-            depth: 0,
-            in_string: false,
-            escaped: false,
+            nesting: Nesting::default(),
             value_bytes_max,
         }
     }
@@ -45,35 +93,20 @@ impl JsonValues {
 
     /// True when a value has begun and not ended.
     pub(super) fn is_inside(&self) -> bool {
-        self.depth > 0
+        self.nesting.depth() > 0
     }
 
     /// The next value, once all of it is here.
     pub(super) fn take(&mut self) -> Result<Option<Bytes>, Unusable> {
         while let Some(byte) = self.buffer.get(self.seen).copied() {
             self.seen += 1;
-            if self.in_string {
-                match byte {
-                    _ if self.escaped => self.escaped = false,
-                    b'\\' => self.escaped = true,
-                    b'"' => self.in_string = false,
-                    _ => {}
-                }
-                continue;
+            if self.nesting.depth() == 0 && byte != b'{' && !byte.is_ascii_whitespace() {
+                return Err(Unusable::NotAnObject);
             }
-            match byte {
-                b'{' | b'[' if self.depth > 0 || byte == b'{' => self.depth += 1,
-                b'}' | b']' if self.depth > 0 => {
-                    self.depth -= 1;
-                    if self.depth == 0 {
-                        let value = self.buffer.split_to(self.seen).freeze();
-                        self.seen = 0;
-                        return self.within(value.len()).map(|()| Some(value));
-                    }
-                }
-                b'"' if self.depth > 0 => self.in_string = true,
-                _ if self.depth > 0 || byte.is_ascii_whitespace() => {}
-                _ => return Err(Unusable::NotAnObject),
+            if self.nesting.step(byte) == Step::Ended {
+                let value = self.buffer.split_to(self.seen).freeze();
+                self.seen = 0;
+                return self.within(value.len()).map(|()| Some(value));
             }
         }
         self.within(self.buffer.len()).map(|()| None)

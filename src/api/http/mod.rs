@@ -5,10 +5,13 @@
 
 mod body;
 mod call;
+mod clean_path;
 mod events;
 mod gateway;
 mod guard;
 mod health;
+mod json_read;
+mod json_scalars;
 mod json_values;
 mod metrics;
 mod paths;

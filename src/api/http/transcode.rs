@@ -3,18 +3,16 @@
 //! It knows no call by name. What it prints follows the protocol's rules for JSON: proto names, nothing that is zero,
 //! 64-bit numbers as text, bytes in base64.
 
+use super::json_read;
 use super::paths::PATHS;
 use crate::api::pb::DESCRIPTORS;
 use bytes::Bytes;
 use prost::Message;
-use prost_reflect::{
-    DescriptorPool, DeserializeOptions, DynamicMessage, MethodDescriptor, SerializeOptions,
-};
-use serde_json::{Deserializer, Serializer};
+use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, SerializeOptions};
+use serde_json::Serializer;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-const READING: DeserializeOptions = DeserializeOptions::new().deny_unknown_fields(false);
 const PRINTING: SerializeOptions = SerializeOptions::new().use_proto_field_name(true);
 
 /// Every path of the gateway.
@@ -78,10 +76,7 @@ impl Method {
         if json.iter().all(u8::is_ascii_whitespace) {
             return Ok(Bytes::new());
         }
-        let mut reader = Deserializer::from_slice(json);
-        let message = DynamicMessage::deserialize_with_options(call.input(), &mut reader, &READING);
-        let message = message.map_err(|error| error.to_string())?;
-        Ok(message.encode_to_vec().into())
+        Ok(json_read::read(call.input(), json)?.encode_to_vec().into())
     }
 
     /// A response as JSON, behind `before` and without a line break.

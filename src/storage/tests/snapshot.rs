@@ -115,6 +115,9 @@ fn of_an_empty_store_there_is_a_snapshot_too() {
     writer.close().unwrap();
 }
 
+/// The name and the version that a snapshot begins with.
+const MAGIC_BYTES: usize = 8;
+
 /// The place at which the file is said to be damaged.
 fn damage(path: &Path) -> u64 {
     match inspect_snapshot(path).unwrap_err() {
@@ -136,6 +139,9 @@ fn a_damaged_snapshot_is_refused_with_its_name_and_the_place() {
     for at in 0..whole.len() {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x10;
+        if at < MAGIC_BYTES {
+            continue;
+        }
         let told = damage(&saved(&dir, &bytes));
         // Zeros behind the end, and the checksum, are told by where they begin.
         assert!(told <= at as u64, "byte {at} is told as {told}");
@@ -145,6 +151,53 @@ fn a_damaged_snapshot_is_refused_with_its_name_and_the_place() {
     }
     let longer = [&whole[..], b"0"].concat();
     assert_eq!(damage(&saved(&dir, &longer)), whole.len() as u64);
+}
+
+#[test]
+fn a_file_that_is_no_snapshot_is_not_called_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut whole = read(Store::new(tiny()).view.snapshot().unwrap(), || {});
+    let check = |bytes: &[u8], wanted: &StorageError| {
+        let path = saved(&dir, bytes);
+        assert_eq!(&inspect_snapshot(&path).unwrap_err(), wanted);
+        let target = dir.path().join("restored");
+        assert_eq!(
+            &restore_snapshot(&path, &target, &small()).unwrap_err(),
+            wanted
+        );
+        assert!(!target.exists());
+    };
+    let other = StorageError::NotSnapshot {
+        path: dir.path().join("saved"),
+        name: "vigilsn",
+    };
+    check(b"x", &other);
+    check(
+        b"vigil",
+        &StorageError::Snapshot {
+            path: dir.path().join("saved"),
+            at: 0,
+            reason: "it is cut short".to_owned(),
+        },
+    );
+    // What a file of bbolt's begins with.
+    let bolt = [&[0_u8; 16][..], b"\xed\xda\x0c\xed\x02\0\0\0", &[0; 4096]].concat();
+    check(&bolt, &other);
+    for at in 0..MAGIC_BYTES - 1 {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x10;
+        check(&bytes, &other);
+    }
+    whole[MAGIC_BYTES - 1] = 2;
+    let (what, found, known) = ("snapshot", 2, 1);
+    check(&whole, &StorageError::Format { what, found, known });
+    let missing = dir.path().join("missing");
+    let error = inspect_snapshot(&missing).unwrap_err().to_string();
+    let wanted = format!(
+        "cannot read the snapshot {}: No such file",
+        missing.display()
+    );
+    assert!(error.starts_with(&wanted), "{error}");
 }
 
 #[test]

@@ -16,10 +16,10 @@ use std::io::{self, BufWriter, Write};
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Line {
+    /// Base64. What lacks it is read nevertheless, so that whoever asks can say what else is wrong.
+    pub(super) key: Option<String>,
     /// Base64.
-    pub(super) key: String,
-    /// Base64.
-    pub(super) value: String,
+    pub(super) value: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) key_text: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -37,8 +37,8 @@ pub(super) struct Line {
 impl From<&mvccpb::KeyValue> for Line {
     fn from(kv: &mvccpb::KeyValue) -> Self {
         Self {
-            key: base64::encode(&kv.key),
-            value: base64::encode(&kv.value),
+            key: Some(base64::encode(&kv.key)),
+            value: Some(base64::encode(&kv.value)),
             key_text: readable(&kv.key),
             value_text: readable(&kv.value),
             create_revision: kv.create_revision,

@@ -6,6 +6,7 @@
 use super::bar;
 use super::batch::{Batch, Change};
 use super::export::Line;
+use super::ops_max;
 use crate::cli::ImportArgs;
 use crate::verbs::watch::notice;
 use crate::verbs::{VerbError, base64, connect};
@@ -14,6 +15,7 @@ use std::io::{BufRead, BufReader, Read};
 
 /// Puts every line's key.
 pub(in crate::verbs) async fn import(args: &ImportArgs, stdin: impl Read) -> Result<(), VerbError> {
+    let ops_max = ops_max(args.max_txn_ops)?;
     let input: Box<dyn Read + '_> = match &args.file {
         None => Box::new(stdin),
         Some(path) => Box::new(File::open(path).map_err(|source| VerbError::File {
@@ -24,7 +26,7 @@ pub(in crate::verbs) async fn import(args: &ImportArgs, stdin: impl Read) -> Res
     let mut input = BufReader::new(input);
     let channel = connect(&args.client).await?;
     let bar = bar("importing", 0);
-    let mut batch = Batch::new(args.max_txn_ops);
+    let mut batch = Batch::new(ops_max);
     let (mut number, mut keys) = (0_u64, 0_u64);
     let mut line = Vec::new();
     loop {
@@ -74,11 +76,12 @@ fn change(line: &[u8]) -> Result<Option<Change>, String> {
         serde_json::error::Category::Data => error.to_string(),
         _ => format!("not JSON: {error}"),
     })?;
-    let decode = |name: &str, text: &str| {
-        let bytes = base64::decode(text).ok_or_else(|| format!("{name} is not base64"));
+    let decode = |name: &str, text: Option<String>| {
+        let text = text.ok_or_else(|| format!("{name} is missing"))?;
+        let bytes = base64::decode(&text).ok_or_else(|| format!("{name} is not base64"));
         bytes.map(bytes::Bytes::from)
     };
-    let (key, value) = (decode("key", &line.key)?, decode("value", &line.value)?);
+    let (key, value) = (decode("key", line.key)?, decode("value", line.value)?);
     if key.is_empty() {
         return Err("key is empty".to_owned());
     }
@@ -103,7 +106,9 @@ mod tests {
         };
         check("nonsense", "not JSON");
         check("{\"key\":\"YQ==\"", "not JSON");
-        check("{\"key\":\"YQ==\"}", "missing field `value`");
+        check("{\"key\":\"YQ==\"}", "value is missing");
+        check("{\"value\":\"\"}", "key is missing");
+        check("{\"key\":\"a b\"}", "key is not base64");
         check("{\"key\":\"YQ\",\"value\":\"\"}", "key is not base64");
         check("{\"key\":\"YQ==\",\"value\":\"?\"}", "value is not base64");
         check("{\"key\":\"\",\"value\":\"\"}", "key is empty");

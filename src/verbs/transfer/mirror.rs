@@ -6,6 +6,8 @@
 
 use super::batch::{Batch, Change};
 use super::copy::{Copied, copy};
+use super::ops_max;
+use super::same::refuse_loop;
 use crate::api::pb::etcdserverpb::{WatchCreateRequest, WatchResponse};
 use crate::api::pb::mvccpb::{Event, event::EventType};
 use crate::cli::{ClientArgs, MirrorArgs};
@@ -65,6 +67,7 @@ struct Mirror<'c> {
     position: Position,
     /// What the destination got after this revision of its own, it got from here.
     floor: Option<i64>,
+    ops_max: usize,
     /// Both servers have been there once.
     was_connected: bool,
 }
@@ -78,6 +81,7 @@ pub(in crate::verbs) async fn mirror(args: &MirrorArgs) -> Result<(), VerbError>
         rename: Rename::new(args),
         position: Position::new(args.rev),
         floor: args.prune.then_some(-1),
+        ops_max: ops_max(args.max_txn_ops)?,
         was_connected: false,
     };
     let mut delay = RETRY_AFTER_MIN;
@@ -124,26 +128,22 @@ impl Mirror<'_> {
             from: connect(source).await?,
             to: connect(destination).await?,
         };
+        // Each time: an address may lead to another server than it did before.
+        refuse_loop(&ends, &self.rename).await?;
         self.was_connected = true;
         let floor = match self.floor {
             Some(floor) => floor,
             None => *self
                 .floor
-                .insert(kv::revision(&ends.to, destination).await?),
+                .insert(kv::header(&ends.to, destination).await?.revision),
         };
         if self.position.next == 0 {
-            let batch = Batch::new(self.args.max_txn_ops);
+            let batch = Batch::new(self.ops_max);
             let copied = copy(&ends, &self.rename, floor, batch).await?;
             say(&copied, source, destination);
             self.position.reach(copied.revision);
         }
-        follow(
-            &ends,
-            &self.rename,
-            &mut self.position,
-            self.args.max_txn_ops,
-        )
-        .await
+        follow(&ends, &self.rename, &mut self.position, self.ops_max).await
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod calls;
 mod gateway;
+mod json;
 mod keys;
 mod leases;
 mod operations;
@@ -93,7 +94,10 @@ fn without_time_left(mut value: Value) -> Value {
 
 /// What is compared of an answer to a call.
 fn as_compared(call: &Call, text: &str) -> Vec<Value> {
-    let values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
+    let mut reader = serde_json::Deserializer::from_str(text);
+    // Answers are nested as deep as what they answer.
+    reader.disable_recursion_limit();
+    let values = reader.into_iter::<Value>();
     let Ok(values) = values.collect::<Result<Vec<Value>, _>>() else {
         // Where there is no call, there is no JSON.
         return vec![json!(text)];
@@ -154,6 +158,7 @@ async fn nine_hundred_exchanges_and_more_are_answered_as_etcd_answers_them() {
         ("elections", leases::elections()),
         ("operations", operations::operations()),
         ("what cannot be read", gateway::errors()),
+        ("forms of JSON", json::forms()),
     ];
     let calls = calls.map(|(name, calls)| compare(name, calls).boxed_local());
     let scripts = watches::scripts().into_iter();

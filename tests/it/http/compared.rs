@@ -167,6 +167,61 @@ async fn json_calls_are_answered_as_etcd_answers_them() {
 }
 
 #[tokio::test]
+async fn who_asks_for_a_path_in_a_long_way_is_sent_to_the_short_one() {
+    let (ours, theirs, _peers) = both().await;
+    for path in [
+        "/v3",
+        "/v3?x=1&y='2'",
+        "/v3//kv/range",
+        "/v3/kv/../kv/range",
+        "/v3/./kv//range?x=1",
+        "/v3/%2e%2e/health",
+        "/v3/kv%2F%2Frange",
+        "/v3/kv//%C3%A4*(!)%22%3Cb%3E",
+        "/v3beta//kv/range",
+        "//v3",
+        "//health",
+        "/health//",
+        "/..//nobody/.",
+        "//",
+        // These are there, or nowhere.
+        "/v3/",
+        "/v3/kv%2Frange",
+        "/v3/kv/rang%65",
+        "/v3beta",
+        "/v3beta/",
+        "/v3/kv/range/",
+        "/health/",
+        "/livez/",
+    ] {
+        for method in ["GET", "POST", "PUT", "DELETE", "OPTIONS"] {
+            let us = ours.ask(method, path, &[], "").await;
+            let them = theirs.ask(method, path, &[], "").await;
+            assert_eq!(us.status, them.status, "{method} {path}: {us:?} {them:?}");
+            for name in ["location", "access-control-allow-origin"] {
+                assert_eq!(
+                    us.headers.get(name),
+                    them.headers.get(name),
+                    "{method} {path}"
+                );
+            }
+            if us.status == 301 {
+                assert_eq!(us.text, them.text, "{method} {path}");
+                let kind = "content-type";
+                assert_eq!(
+                    us.headers.get(kind),
+                    them.headers.get(kind),
+                    "{method} {path}"
+                );
+            }
+        }
+    }
+    // A key is whatever it is.
+    let key = ours.post("/watch/a//b", "").await;
+    assert_eq!(key.status, 405, "{key:?}");
+}
+
+#[tokio::test]
 async fn whatever_is_not_a_call_is_answered_as_etcd_answers_it() {
     let (ours, theirs, _peers) = both().await;
     for (method, path) in [

@@ -10,6 +10,8 @@ use crate::support::requests::{
 use crate::support::{Client, Peer, PeerKind};
 use tonic::Code;
 
+const TOO_MANY: &str = "etcdserver: too many operations in txn request";
+
 async fn refused(client: &Client, txn: TxnRequest, text: &str) {
     let before = client.revision().await;
     let status = client.txn(txn).await.expect_err("a refused transaction");
@@ -25,7 +27,6 @@ fn reads(count: usize) -> Vec<RequestOp> {
 }
 
 pub(super) async fn p38_operations_are_counted_along_the_nesting(peer: &Peer) {
-    const TOO_MANY: &str = "etcdserver: too many operations in txn request";
     let client = peer.client();
     let answer = client.txn(all_of(reads(128))).await.expect("128 are taken");
     assert_eq!(answer.responses.len(), 128);
@@ -110,6 +111,36 @@ pub(super) async fn p39_a_key_changes_once_in_a_transaction(peer: &Peer) {
         PeerKind::Vigil => {
             refused(&client, open, TWICE).await;
             refused(&client, siblings, TWICE).await;
+        }
+    }
+}
+
+pub(super) async fn p53_transactions_are_nested_as_deep_as_messages_are_read(peer: &Peer) {
+    let nested = |levels: usize| {
+        let inner = all_of(vec![op_put("deep", "x")]);
+        (0..levels).fold(inner, |inner, _| all_of(vec![op_txn(inner)]))
+    };
+    let client = peer.client();
+    client.txn(nested(48)).await.expect("48 levels");
+    let revision = client.revision().await;
+    // The client of the tests reads no answer that is nested deeper.
+    let made = async |levels: usize, revision: i64| {
+        let unread = client.txn(nested(levels)).await.expect_err("too deep");
+        assert_eq!(unread.code(), Code::Internal, "{unread:?}");
+        assert_eq!(client.revision().await, revision, "it was made");
+    };
+    made(49, revision + 1).await;
+    match peer.kind() {
+        PeerKind::Etcd => {
+            made(127, revision + 2).await;
+            refused(&client, nested(128), TOO_MANY).await;
+        }
+        PeerKind::Vigil => {
+            for levels in [50, 127, 200] {
+                let status = client.txn(nested(levels)).await.expect_err("too deep");
+                assert!(status.message().contains("recursion limit"), "{status:?}");
+            }
+            assert_eq!(client.revision().await, revision + 1, "none was made");
         }
     }
 }

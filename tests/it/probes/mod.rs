@@ -89,6 +89,7 @@ probes! {
     kv_txn:
         p38_operations_are_counted_along_the_nesting
         p39_a_key_changes_once_in_a_transaction
+        p53_transactions_are_nested_as_deep_as_messages_are_read
         p40_a_compare_of_a_range_holds_for_every_key;
     kv_compact:
         p41_a_compaction_moves_forward_only;

@@ -202,6 +202,76 @@ async fn a_client_whom_nobody_vouches_for_is_refused() {
     );
 }
 
+/// Whatever is asked fails, and the one line of it says what to do.
+fn assert_advised(endpoint: &str, flags: &[&str], advice: &str) {
+    for verb in [&["get", "a"][..], &["watch", "a"], &["export"], &["status"]] {
+        let mut command = Command::new(vigil_binary());
+        command.args(verb).args(flags);
+        let said = run_at(command, endpoint);
+        assert_one_line(&said);
+        assert!(
+            said.err.contains(advice),
+            "{verb:?} {endpoint} {flags:?}: {said:?}"
+        );
+    }
+}
+
+fn run_at(mut command: Command, endpoint: &str) -> Said {
+    command.args(["--endpoint", endpoint]);
+    run(command)
+}
+
+#[tokio::test]
+async fn who_speaks_plain_text_to_a_server_that_speaks_tls_is_told_what_to_do() {
+    let home = TempDir::new().expect("a temporary directory");
+    let ours = Authority::new(home.path(), "ours");
+    let setup = with_certificate(vigil(), &ours.vouch_for("server"));
+    let server = Server::start(&setup, home.path()).await;
+    let address = &server.endpoint;
+    let advice = format!("the server speaks TLS: give https://{address}");
+    assert_advised(address, &[], &format!("{advice}, with --cacert"));
+    let advice = format!("{advice}, http:// goes without it whatever --cacert says");
+    let plain = format!("http://{address}");
+    assert_advised(&plain, &["--cacert", &ours.file()], &advice);
+    let advice = "give --cacert with the certificates that vouch for the server";
+    assert_advised(&format!("https://{address}"), &[], advice);
+}
+
+#[tokio::test]
+async fn who_is_not_let_in_over_tls_is_told_what_to_do() {
+    let home = TempDir::new().expect("a temporary directory");
+    let homes = ["plain", "strict"].map(|name| home.path().join(name));
+    for home in &homes {
+        fs::create_dir(home).expect("a directory");
+    }
+    let (ours, other) = (
+        Authority::new(home.path(), "ours"),
+        Authority::new(home.path(), "other"),
+    );
+    let ca = ours.file();
+    let setup = with_certificate(vigil(), &ours.vouch_for("server"));
+    let setup = setup.flag("--trusted-ca-file", &ca);
+    let plain = Server::start(&vigil(), &homes[0]).await;
+    let strict = Server::start(&setup, &homes[1]).await;
+    let https = format!("https://{}", strict.endpoint);
+    let advice = "the server may want a certificate of the client: give --cert and --key";
+    assert_advised(&https, &["--cacert", &ca], advice);
+    let (cert, key) = other.vouch_for("stranger");
+    let shown = ["--cacert", &ca, "--cert", &cert, "--key", &key];
+    let advice = "the server does not take the certificate of --cert";
+    assert_advised(&https, &shown, advice);
+    let address = &plain.endpoint;
+    let advice = format!("the server may not speak TLS: http://{address} goes without it");
+    assert_advised(&format!("https://{address}"), &["--cacert", &ca], &advice);
+    // The way to a mirror's destination has flags of its own.
+    let mut mirror = Command::new(vigil_binary());
+    mirror.args(["mirror", &https, "--dest-cacert", &ca]);
+    let said = run_at(mirror, address);
+    assert_one_line(&said);
+    let advice = "give --dest-cert and --dest-key";
+    assert!(said.err.contains(advice), "{said:?}");
+}
+
 #[tokio::test]
 async fn certificates_are_reloaded_and_bad_ones_are_not_taken() {
     let home = TempDir::new().expect("a temporary directory");
