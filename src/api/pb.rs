@@ -12,6 +12,11 @@
     reason = "generated"
 )]
 
+/// What roles may do.
+pub mod authpb {
+    tonic::include_proto!("authpb");
+}
+
 /// Keys, values and events.
 pub mod mvccpb {
     tonic::include_proto!("mvccpb");

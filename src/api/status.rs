@@ -235,11 +235,8 @@ pub(crate) fn authentication(grpc_path: &str) -> Option<Status> {
     is_asked.then(|| Status::failed_precondition("etcdserver: authentication is not enabled"))
 }
 
-/// A JSON call of a service that the protocol has and this server does not know.
+/// A JSON call that there is a path for and no description.
 pub(crate) fn path_not_served(grpc_path: &str) -> Status {
-    if let Some(status) = authentication(grpc_path) {
-        return status;
-    }
     let call = grpc_path.trim_start_matches('/');
     Status::unimplemented(format!("vigil: {call} is not served"))
 }
