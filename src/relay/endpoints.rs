@@ -73,7 +73,12 @@ struct Shared {
 struct Slot {
     name: Arc<str>,
     channel: Channel,
+    /// Cuts its connection.
     shears: Shears,
+    /// The way for asking how it is. Calls that wait for their turn on the other one must not look like its silence.
+    probe: Channel,
+    /// Cuts that.
+    probe_shears: Shears,
     /// Somebody wants to know how it is.
     asked: Notify,
 }
@@ -114,15 +119,20 @@ impl Endpoints {
         }
         let slots = targets.iter().map(|target| {
             let name = target.authority.as_str();
-            let made = connect::channel(target, tls.map(Arc::clone));
-            let (channel, shears) = made.map_err(|source| EndpointsError::Address {
-                name: name.to_owned(),
-                source,
-            })?;
+            let make = || {
+                let made = connect::channel(target, tls.map(Arc::clone));
+                made.map_err(|source| EndpointsError::Address {
+                    name: name.to_owned(),
+                    source,
+                })
+            };
+            let ((channel, shears), (probe, probe_shears)) = (make()?, make()?);
             Ok(Slot {
                 name: name.into(),
                 channel,
                 shears,
+                probe,
+                probe_shears,
                 asked: Notify::new(),
             })
         });

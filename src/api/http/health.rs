@@ -65,6 +65,7 @@ impl Check {
             Self::NonLearner => match status(http).await {
                 Ok(status) if status.is_learner => Err("not supported for learner".to_owned()),
                 Ok(_) => Ok(()),
+                Err(status) if is_for_users_only(&status) => Ok(()),
                 Err(status) => Err(status.message().to_owned()),
             },
         }
@@ -88,12 +89,22 @@ pub(super) async fn status<B: Served>(http: &Http<B>) -> Result<pb::StatusRespon
     pb::StatusResponse::decode(answer).map_err(|error| Status::internal(error.to_string()))
 }
 
-/// The alarms that are up. A server that has no alarms has none up.
+/// A cluster that knows its users refuses us, who are none: it answers, and what it would say is not known.
+fn is_for_users_only(status: &Status) -> bool {
+    let code = status.code();
+    matches!(
+        code,
+        Code::InvalidArgument | Code::Unauthenticated | Code::PermissionDenied
+    )
+}
+
+/// The alarms that are up, as far as they are told. A server that has no alarms has none up.
 async fn alarms<B: Served>(http: &Http<B>) -> Result<Vec<AlarmType>, String> {
     let request = pb::AlarmRequest::default().encode_to_vec();
     let answer = call::unary(&http.edge, ALARM_PATH, in_time(), &request).await;
     let answer = match answer {
         Err(status) if status.code() == Code::Unimplemented => return Ok(Vec::new()),
+        Err(status) if is_for_users_only(&status) => return Ok(Vec::new()),
         answer => answer.map_err(|status| status.message().to_owned())?,
     };
     let answer = pb::AlarmResponse::decode(answer).map_err(|error| error.to_string())?;
@@ -127,7 +138,10 @@ async fn unwell<B: Served>(http: &Http<B>, request: &HttpRequest) -> Option<Stri
     if let Some(alarm) = alarms.find(|alarm| !excluded.iter().any(|it| it == alarm)) {
         return Some(format!("ALARM {alarm}"));
     }
-    let is_led = status(http).await.is_ok_and(|status| status.leader != 0);
+    let is_led = match status(http).await {
+        Ok(status) => status.leader != 0,
+        Err(status) => is_for_users_only(&status),
+    };
     let is_local = parameters(request, "serializable")
         .iter()
         .any(|it| it == "true");

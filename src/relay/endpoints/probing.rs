@@ -4,9 +4,8 @@
 //! Nothing is decided here of what follows from an answer.
 
 use super::super::backoff::Backoff;
-use super::super::connect::Shears;
-use super::Endpoints;
 use super::health::Health;
+use super::{Endpoints, Slot};
 use crate::api::pb::etcdserverpb::kv_client::KvClient;
 use crate::api::pb::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader};
 use std::error::Error;
@@ -41,7 +40,7 @@ async fn probe(endpoints: Endpoints, number: usize) {
     };
     let mut backoff = Backoff::default();
     loop {
-        let (health, header) = ask(&slot.channel, &slot.shears, ANSWER_WITHIN).await;
+        let (health, header) = ask(slot, ANSWER_WITHIN).await;
         let health = endpoints.same_cluster(health, header.as_ref());
         let is_well = health == Health::Well;
         if !is_well {
@@ -72,17 +71,14 @@ async fn probe(endpoints: Endpoints, number: usize) {
 }
 
 /// Asks for as little as there is, of the member alone.
-async fn ask(
-    channel: &Channel,
-    shears: &Shears,
-    within: Duration,
-) -> (Health, Option<ResponseHeader>) {
-    match timeout(within, read(channel, true)).await {
+async fn ask(slot: &Slot, within: Duration) -> (Health, Option<ResponseHeader>) {
+    match timeout(within, read(&slot.probe, true)).await {
         Ok(Ok(answer)) => (Health::Well, answer.header),
         Ok(Err(status)) => (judged(&status), None),
         Err(_) => {
             // Whoever waits for an answer there would wait for as long as it takes the kernel to lose hope.
-            shears.cut();
+            slot.shears.cut();
+            slot.probe_shears.cut();
             (Health::Unreachable(no_answer(within)), None)
         }
     }

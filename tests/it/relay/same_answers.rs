@@ -3,7 +3,7 @@
 use super::raw::{call, call_with};
 use crate::support::pb::{self, PutRequest};
 use crate::support::requests::{all_of, get, get_prefix, op_put};
-use crate::support::{Client, Http, Peer, within};
+use crate::support::{Client, Http, Peer, PeerKind, Relay, within};
 use prost::Message;
 use serde_json::json;
 use tonic::Code;
@@ -128,6 +128,11 @@ async fn users_are_made_and_their_tokens_passed_on() {
     for (path, message) in made {
         call(channel(), path, message).await.expect(path);
     }
+    // The relay is no user, and is told nothing but that; the cluster is well all the same.
+    for path in ["/readyz", "/health"] {
+        let checked = Http::to(&peer).get(path).await;
+        assert_eq!(checked.status, 200, "{}", checked.text);
+    }
     let range = get("a").encode_to_vec();
     let refused = call(channel(), RANGE, range.clone()).await.unwrap_err();
     assert_eq!(
@@ -146,6 +151,21 @@ async fn users_are_made_and_their_tokens_passed_on() {
     }
     let wrong = call_with(channel(), RANGE, range, &[("token", "wrong")]).await;
     assert_eq!(wrong.unwrap_err().0, Code::Unauthenticated);
+}
+
+#[tokio::test]
+async fn a_relay_before_a_relay_is_no_other_than_one() {
+    let etcd = Peer::start(PeerKind::Etcd).await;
+    let first = Relay::before(&[etcd.endpoint()]).await;
+    let second = Relay::before(&[first.endpoint()]).await;
+    let client = second.connect().await;
+    let revision = client.put("a", "1").await;
+    let range = get("a").encode_to_vec();
+    let theirs = call(etcd.client().channel(), RANGE, range.clone()).await;
+    assert_eq!(call(client.channel(), RANGE, range).await, theirs);
+    assert_eq!(etcd.client().revision().await, revision);
+    let ready = Http::at(second.endpoint()).get("/readyz").await;
+    assert_eq!(ready.status, 200, "{}", ready.text);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 //! Certificates are made here by authorities of the tests' own; the clients are etcdctl and Vigil's verbs.
 
 mod http2;
+mod relay;
 
 use crate::support::peer::{etcd_binary, vigil_binary};
 use crate::support::process::Process;
