@@ -6,7 +6,7 @@ use crate::actors::{
     AutoCompaction, EngineConfig, EngineLimits, OutboxLimits, Placement, StoreLimits,
 };
 use crate::api::{HttpSettings, NameList};
-use crate::cli::{HttpArgs, LimitArgs, ServeArgs};
+use crate::cli::{HttpArgs, LimitArgs, ServeArgs, WatchLimitArgs};
 use crate::server::{ServeConfig, ServerLimits};
 use crate::storage::StorageLimits;
 use crate::watch::BatchLimits;
@@ -166,6 +166,15 @@ fn server_limits(args: &LimitArgs) -> Result<ServerLimits, ConfigError> {
 }
 
 fn engine_limits(args: &LimitArgs) -> Result<EngineLimits, ConfigError> {
+    let limits = watch_limits(&args.watching)?;
+    let store = StoreLimits {
+        txn_ops_max: count("txn-ops-max", args.txn_ops_max, COUNT_MAX)?,
+        ..limits.store
+    };
+    Ok(EngineLimits { store, ..limits })
+}
+
+fn watch_limits(args: &WatchLimitArgs) -> Result<EngineLimits, ConfigError> {
     let standard = EngineLimits::default();
     let interval_ms = within(
         "progress-notify-interval-ms",
@@ -173,10 +182,6 @@ fn engine_limits(args: &LimitArgs) -> Result<EngineLimits, ConfigError> {
         PROGRESS_NOTIFY_INTERVAL_MS_MIN,
         PROGRESS_NOTIFY_INTERVAL_MS_MAX,
     )?;
-    let store = StoreLimits {
-        txn_ops_max: count("txn-ops-max", args.txn_ops_max, COUNT_MAX)?,
-        ..standard.store
-    };
     let batch = BatchLimits {
         delivery_bytes_max: count(
             "delivery-bytes-max",
@@ -191,12 +196,13 @@ fn engine_limits(args: &LimitArgs) -> Result<EngineLimits, ConfigError> {
     };
     let messages = args.mailbox_messages_max;
     let per_stream = args.watches_per_stream_max;
+    let revisions = args.ring_revisions_max;
     Ok(EngineLimits {
-        store,
         batch,
         outbox,
         mailbox_messages_max: count("mailbox-messages-max", messages, COUNT_MAX)?,
         ring_bytes_max: count("ring-bytes-max", args.ring_bytes_max, MEMORY_BYTES_MAX)?,
+        ring_revisions_max: count("ring-revisions-max", revisions, COUNT_MAX)?,
         watches_per_stream_max: count("watches-per-stream-max", per_stream, COUNT_MAX)?,
         watches_max: count("watches-max", args.watches_max, COUNT_MAX)?,
         progress_notify_interval: Duration::from_millis(interval_ms),

@@ -39,7 +39,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("bench", &["api"]),
-    ("cli", &["tls", "storage", "actors", "server", "bench"]),
+    (
+        "cli",
+        &["tls", "storage", "actors", "relay", "server", "bench"],
+    ),
     (
         "config",
         &[

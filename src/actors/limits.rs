@@ -65,6 +65,8 @@ pub struct EngineLimits {
     pub outbox: OutboxLimits,
     /// Memory that recent commits may take, in bytes.
     pub ring_bytes_max: usize,
+    /// Recent commits that are kept at most.
+    pub ring_revisions_max: usize,
     /// Bytes of batches that one worker keeps for victims; beyond it a victim keeps only its revision (V2).
     pub pinned_bytes_max: usize,
     /// Keys that a late watcher's range may have to be looked up in the index; a wider one is scanned for (L4).
@@ -97,6 +99,7 @@ impl Default for EngineLimits {
             entries_per_slice_max: 512,
             outbox: OutboxLimits::default(),
             ring_bytes_max: 64 << 20,
+            ring_revisions_max: 1_000_000,
             pinned_bytes_max: 64 << 20,
             narrow_keys_max: 64,
             narrow_revisions_max: 1000,

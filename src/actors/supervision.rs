@@ -66,7 +66,11 @@ impl Shared {
         watches: Arc<AtomicUsize>,
     ) -> Self {
         Self {
-            ring: Arc::new(Ring::new(limits.ring_bytes_max, head)),
+            ring: Arc::new(Ring::bounded(
+                limits.ring_bytes_max,
+                limits.ring_revisions_max,
+                head,
+            )),
             history,
             limits,
             prev_wanted: AtomicUsize::new(0),

@@ -1,7 +1,8 @@
 //! The flags of `vigil relay`. What it has in common with `vigil serve` has the same names and defaults.
 
 use super::tls::{CertArgs, TlsArgs};
-use super::{HttpArgs, ServerLimits};
+use super::{HttpArgs, ServerLimits, WatchLimitArgs};
+use crate::relay::RelayLimits;
 use clap::Args;
 
 /// The flags of `vigil relay`; each can be set as `VIGIL_*` in the environment too.
@@ -72,4 +73,11 @@ pub struct RelayLimitArgs {
     #[arg(long, env = "VIGIL_STREAMS_PER_CONNECTION_MAX", hide_env_values = true)]
     #[arg(value_name = "COUNT", default_value_t = ServerLimits::default().streams_per_connection_max)]
     pub streams_per_connection_max: u32,
+    /// Watches that the relay holds on the cluster for those that its clients hold; each has its recent commits in memory.
+    #[arg(long, env = "VIGIL_COVERS_MAX", hide_env_values = true)]
+    #[arg(value_name = "COUNT", default_value_t = RelayLimits::default().covers_max)]
+    pub covers_max: usize,
+    /// What is watched.
+    #[command(flatten)]
+    pub watching: WatchLimitArgs,
 }

@@ -4,13 +4,16 @@
 
 use super::{
     ConfigError, FRAME_BYTES_MAX, WORKERS_MAX, address, count, default_workers, http_settings,
-    level, tls, within,
+    level, tls, watch_limits, within,
 };
 use crate::cli::{RelayArgs, RelayLimitArgs};
 use crate::relay::RelayLimits;
 use crate::server::{RelayConfig, ServerLimits};
 use crate::tls::{ClientFiles, Target};
 use log::LevelFilter;
+
+/// Each is a watch on the cluster, with rings and actors of its own.
+const COVERS_MAX: u64 = 1024;
 
 /// Everything that `vigil relay` is started with.
 #[derive(Clone, Debug)]
@@ -38,7 +41,7 @@ impl TryFrom<RelayArgs> for RelayStart {
             tls: tls::given(&args.cert, &args.listen_client)?,
             workers,
             http: http_settings(&args.http)?,
-            watching: RelayLimits::default(),
+            watching: watching(&args.limits)?,
             limits: limits(&args.limits)?,
         };
         Ok(Self {
@@ -74,6 +77,14 @@ fn limits(args: &RelayLimitArgs) -> Result<ServerLimits, ConfigError> {
         request_bytes_max: count(flag, args.request_bytes_max, FRAME_BYTES_MAX)?,
         streams_per_connection_max: streams,
         ..ServerLimits::default()
+    })
+}
+
+fn watching(args: &RelayLimitArgs) -> Result<RelayLimits, ConfigError> {
+    Ok(RelayLimits {
+        engine: watch_limits(&args.watching)?,
+        covers_max: count("covers-max", args.covers_max, COVERS_MAX)?,
+        ..RelayLimits::default()
     })
 }
 

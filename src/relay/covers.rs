@@ -63,7 +63,7 @@ impl Covers {
     /// Starts what watches the cluster, on an arbiter of its own that stays, for watchers on the threads of `workers`.
     pub fn start(
         endpoints: Endpoints,
-        limits: RelayLimits,
+        limits: &RelayLimits,
         arbiter: &ArbiterHandle,
         workers: Vec<ArbiterHandle>,
     ) -> Self {
@@ -74,10 +74,10 @@ impl Covers {
         covers
     }
 
-    fn new(endpoints: Endpoints, limits: RelayLimits, arbiter: ArbiterHandle) -> Self {
+    fn new(endpoints: Endpoints, limits: &RelayLimits, arbiter: ArbiterHandle) -> Self {
         Self(Arc::new(Inner {
             covers: Mutex::new(Vec::new()),
-            limits,
+            limits: *limits,
             endpoints,
             watches: Arc::default(),
             arbiter,

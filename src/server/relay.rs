@@ -55,7 +55,7 @@ pub async fn run_relay(
     let arbiters: Vec<_> = (0..config.workers).map(|_| Arbiter::new()).collect();
     let served = serve(
         (&config.upstreams, tls),
-        config.watching,
+        &config.watching,
         &upstream_side,
         &arbiters,
         |workers| {
@@ -93,7 +93,7 @@ pub async fn run_relay(
 
 async fn serve(
     (upstreams, tls): (&[Target], Option<Arc<ClientConfig>>),
-    watching: RelayLimits,
+    watching: &RelayLimits,
     upstream_side: &Arbiter,
     arbiters: &[Arbiter],
     start: impl FnOnce(Vec<Worker<RelayBackend>>) -> Result<Server, ServeError>,

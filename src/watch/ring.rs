@@ -16,6 +16,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 #[derive(Debug)]
 pub struct Ring {
     ring_bytes_max: usize,
+    ring_revisions_max: usize,
     head: AtomicI64,
     held: RwLock<Held>,
 }
@@ -56,8 +57,14 @@ pub enum RingRead {
 impl Ring {
     /// An empty ring; everything up to `revision` lies behind it.
     pub fn new(ring_bytes_max: usize, revision: Revision) -> Self {
+        Self::bounded(ring_bytes_max, usize::MAX, revision)
+    }
+
+    /// The same for so many commits at most.
+    pub fn bounded(ring_bytes_max: usize, ring_revisions_max: usize, revision: Revision) -> Self {
         Self {
             ring_bytes_max,
+            ring_revisions_max,
             head: AtomicI64::new(revision.0),
             held: RwLock::new(Held {
                 kept: VecDeque::new(),
@@ -75,7 +82,7 @@ impl Ring {
             for commit in commits {
                 self.push(&mut held, commit);
             }
-            held.evict(self.ring_bytes_max)
+            held.evict(self.ring_bytes_max, self.ring_revisions_max)
         };
         // Freeing the last handle of a large commit takes a while; the readers do not wait for it.
         drop(evicted);
@@ -177,9 +184,9 @@ impl Ring {
 }
 
 impl Held {
-    fn evict(&mut self, ring_bytes_max: usize) -> Vec<Kept> {
+    fn evict(&mut self, ring_bytes_max: usize, ring_revisions_max: usize) -> Vec<Kept> {
         let mut evicted = Vec::new();
-        while self.bytes > ring_bytes_max {
+        while self.bytes > ring_bytes_max || self.kept.len() > ring_revisions_max {
             let Some(oldest) = self.kept.pop_front() else {
                 break;
             };

@@ -31,7 +31,7 @@ struct Test {
 }
 
 impl Test {
-    async fn with(limits: RelayLimits) -> Self {
+    async fn with(limits: &RelayLimits) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let config = EngineConfig {
             placement: Placement::Threads { workers: 1 },
@@ -65,7 +65,7 @@ impl Test {
     }
 
     async fn start() -> Self {
-        Self::with(RelayLimits::default()).await
+        Self::with(&RelayLimits::default()).await
     }
 
     fn client(&self) -> Client {
@@ -369,7 +369,7 @@ fn covers_that_nobody_watches_any_more_are_let_go_of_and_wide_ones_narrowed() {
             tidy_interval: Duration::from_millis(20),
             ..RelayLimits::default()
         };
-        let test = Test::with(limits).await;
+        let test = Test::with(&limits).await;
         let mut client = test.client();
         let mut wide = test.client();
         wide.watch(KeyRange::prefix("/"), 0).await;

@@ -54,6 +54,42 @@ fn eviction_overruns_only_those_who_have_not_read_that_far() {
 }
 
 #[test]
+fn eviction_goes_by_the_number_of_revisions_too() {
+    let ring = Ring::bounded(usize::MAX, 2, Revision(1));
+    ring.append(&commits(2, &[b"a", b"b", b"c"]));
+    assert_eq!(ring.first(), Revision(3));
+    assert_eq!(revisions(ring.read(Revision(2), 1000, 1000)), [3, 4]);
+}
+
+#[test]
+fn a_ring_that_begins_anew_overruns_whoever_was_behind_and_nobody_else() {
+    let ring = Ring::new(usize::MAX, Revision(1));
+    ring.append(&commits(2, &[b"a", b"b"]));
+    ring.restart(Revision(3));
+    assert_eq!(
+        (ring.head(), ring.first(), ring.bytes()),
+        (Revision(3), Revision(4), 0)
+    );
+    assert!(matches!(
+        ring.read(Revision(2), 1000, 1000),
+        RingRead::Overrun
+    ));
+    assert!(matches!(
+        ring.read(Revision(3), 1000, 1000),
+        RingRead::Level
+    ));
+    ring.restart(Revision(9));
+    assert!(matches!(
+        ring.read(Revision(3), 1000, 1000),
+        RingRead::Overrun
+    ));
+    ring.restart(Revision(5));
+    assert_eq!(ring.head(), Revision(9), "it never goes back");
+    ring.append(&commits(10, &[b"c"]));
+    assert_eq!(revisions(ring.read(Revision(9), 1000, 1000)), [10]);
+}
+
+#[test]
 fn d3_a_commit_larger_than_the_ring_is_an_overrun_and_what_follows_is_not() {
     let ring = Ring::new(1000, Revision(1));
     ring.append(&[commit(vec![big_put(2, b"a", 1000)])]);
