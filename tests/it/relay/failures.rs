@@ -35,7 +35,7 @@ async fn put_in_the_end(client: &Client) -> i64 {
 }
 
 /// The member that is in use, by its place in the list.
-async fn in_use(relay: &Relay, cluster: &Cluster) -> usize {
+pub(super) async fn in_use(relay: &Relay, cluster: &Cluster) -> usize {
     let metrics = Http::at(relay.endpoint()).get("/metrics").await.text;
     let endpoints = cluster.endpoints();
     let is_in_use = |endpoint: &&str| {

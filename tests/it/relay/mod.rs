@@ -1,9 +1,21 @@
-//! A relay before real etcds: every call but Watch is answered as the cluster answers it.
+//! A relay before real etcds: calls are answered as the cluster answers them, and watches keep every promise.
 //!
 //! What the answers mean is asked elsewhere, of etcd and of Vigil; here they only have to be the same.
 
 mod failures;
 mod operations;
+mod proxy_defects;
 mod raw;
 mod same_answers;
 mod slow;
+
+use crate::support::Http;
+
+/// How many watches the server at `endpoint` says that it holds.
+async fn watches_held(endpoint: &str) -> u64 {
+    let metrics = Http::at(endpoint).get("/metrics").await.text;
+    let mut lines = metrics.lines();
+    let value = lines.find_map(|line| line.strip_prefix("etcd_debugging_mvcc_watcher_total "));
+    let value = value.unwrap_or_else(|| panic!("no count of watchers: {metrics}"));
+    value.trim().parse().expect("a number")
+}
