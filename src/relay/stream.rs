@@ -118,7 +118,7 @@ impl RelayStream {
 
     /// Waits until each cover has come as far as the cluster had when this was asked.
     async fn settle(&self, covers: &[(Arc<Cover>, u64)]) -> bool {
-        let Ok(goal) = self.covers.revision_now().await else {
+        let Ok(goal) = self.covers.revision_in_the_end().await else {
             return false;
         };
         let patience = self.covers.limits().patience;

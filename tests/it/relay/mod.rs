@@ -7,7 +7,9 @@ mod operations;
 mod proxy_defects;
 mod raw;
 mod same_answers;
+mod scale;
 mod slow;
+mod tree;
 
 use crate::support::Http;
 

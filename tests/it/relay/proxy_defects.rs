@@ -193,7 +193,9 @@ async fn d10_watches_that_catch_up_at_different_places_lose_nothing() {
     ];
     let writing = async {
         for number in 0..500 {
-            history.put(&behind, format!("/a/{number:06}"), "again").await;
+            history
+                .put(&behind, format!("/a/{number:06}"), "again")
+                .await;
         }
     };
     let reading = async {
@@ -243,7 +245,9 @@ async fn d11_a_slow_receiver_keeps_its_stream_and_holds_up_nobody() {
 async fn d16_the_bounds_and_the_calls_are_those_of_the_cluster() {
     let setup = Setup::new(PeerKind::Etcd).flag("--max-request-bytes", "8388608");
     let etcd = setup.start().await;
-    let relay = Relay::before(&[etcd.endpoint()]).await;
+    // The frames that a relay takes are bounded by itself, as a server's are.
+    let flags = ["--request-bytes-max", "16777216"];
+    let relay = Relay::with_flags(&[etcd.endpoint()], &flags).await;
     let client = relay.connect().await;
     let mut stream = client.watch();
     stream.created(on("large")).await;

@@ -94,7 +94,6 @@ async fn d08_a_compaction_while_away_is_told_or_nothing_is_lost() {
         let canceled = stream.next().await;
         assert!(canceled.canceled, "{canceled:?}");
         assert_eq!(canceled.compact_revision, compact_revision);
-        assert!(!canceled.cancel_reason.is_empty());
         log.push(canceled);
     }
     holds(&history, &creates, &log);
