@@ -4,6 +4,7 @@
 
 mod failures;
 mod operations;
+mod promises;
 mod proxy_defects;
 mod raw;
 mod same_answers;
@@ -20,4 +21,14 @@ async fn watches_held(endpoint: &str) -> u64 {
     let value = lines.find_map(|line| line.strip_prefix("etcd_debugging_mvcc_watcher_total "));
     let value = value.unwrap_or_else(|| panic!("no count of watchers: {metrics}"));
     value.trim().parse().expect("a number")
+}
+
+/// Which of these upstreams a relay uses, by its place in the list.
+async fn upstream_in_use(relay: &str, upstreams: &[&str]) -> usize {
+    let metrics = Http::at(relay).get("/metrics").await.text;
+    let is_in_use = |upstream: &&str| {
+        let line = format!("vigil_relay_upstream_in_use{{upstream=\"{upstream}\"}} 1");
+        metrics.contains(&line)
+    };
+    upstreams.iter().position(is_in_use).expect("one is in use")
 }

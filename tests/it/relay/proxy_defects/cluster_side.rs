@@ -3,8 +3,7 @@
 //! Members die for certain or the network does; nothing here waits for luck.
 
 use super::holds;
-use crate::relay::failures::in_use;
-use crate::relay::watches_held;
+use crate::relay::{upstream_in_use, watches_held};
 use crate::support::pb::{RangeRequest, WatchCreateRequest};
 use crate::support::requests::{get, on, on_prefix};
 use crate::support::{Client, Cluster, History, Peer, PeerKind, Relay, Wire, eventually};
@@ -23,7 +22,7 @@ async fn d07_nobody_joins_a_watch_that_is_dead() {
     let mut earlier = client.watch();
     let mut earlier_log = vec![earlier.created(on_prefix("/a/")).await];
     history.put(&client, "/a/1", "v").await;
-    let killed = in_use(&relay, &cluster).await;
+    let killed = upstream_in_use(relay.endpoint(), &cluster.endpoints()).await;
     let direct = Client::connect(&cluster.members[(killed + 1) % 3].endpoint).await;
     let direct = direct.expect("a member that lives");
     cluster.members[killed].kill();

@@ -38,3 +38,27 @@ async fn d14_starts_and_cancels_do_not_hang_without_a_cluster() {
     let put = etcd.client().put("b", "v").await;
     assert_eq!(revisions_in(&stream.next_events().await), [put]);
 }
+
+// The proxy makes up who answers. A stream here that is opened before the cluster was ever reached would be answered in the
+// name of nobody.
+#[tokio::test]
+async fn d05_created_names_the_cluster_also_when_it_was_not_known_before() {
+    let etcd = Peer::start(PeerKind::Etcd).await;
+    let wire = Wire::to(etcd.endpoint()).await;
+    wire.stall();
+    let relay = Relay::before(&[wire.endpoint()]).await;
+    let client = relay.connect().await;
+    let mut stream = client.watch();
+    stream.create(on("a"));
+    // An answer that needs no cluster comes behind the opening of the stream.
+    let refused = crate::support::pb::WatchCreateRequest {
+        start_revision: -1,
+        ..on("b")
+    };
+    let _ = client.watch().rejected(refused).await;
+    wire.open();
+    let created = stream.next().await;
+    assert!(created.created && !created.canceled, "{created:?}");
+    let theirs = etcd.watch().created(on("a")).await;
+    assert_eq!(created.header, theirs.header);
+}
