@@ -57,7 +57,9 @@ fn rounds() -> usize {
 
 /// Makes trouble under load, and holds what clients saw against every promise.
 async fn kept(trouble: impl AsyncFnOnce(&mut Scene<'_>)) {
-    let directory = TempDir::new().expect("a directory");
+    let mut directory = TempDir::new().expect("a directory");
+    // For whoever looks for the cause of a failure.
+    directory.disable_cleanup(env::var_os("VIGIL_RELAY_KEEP").is_some());
     let path = directory.path().join("record.jsonl");
     let recorder = Recorder::create(&path, PeerKind::Vigil);
     let cluster = Cluster::start().await;
@@ -86,6 +88,7 @@ async fn kept(trouble: impl AsyncFnOnce(&mut Scene<'_>)) {
             .await;
         trouble(&mut scene).await;
         load.all_see("what is written after all trouble", 100).await;
+        load.stay();
         load.no_more_writes();
         scene
     };
@@ -102,9 +105,6 @@ async fn kept(trouble: impl AsyncFnOnce(&mut Scene<'_>)) {
     let file = BufReader::new(File::open(&path).expect("the record"));
     let verdict = judge(&record::read(file).expect("a record"));
     eprintln!("{verdict}");
-    if !verdict.holds() && env::var_os("VIGIL_RELAY_KEEP").is_some() {
-        eprintln!("the record is kept in {}", directory.keep().display());
-    }
     let faults = verdict.faults.iter().take(20).collect::<Vec<_>>();
     assert!(verdict.holds(), "{faults:#?}");
     for property in [

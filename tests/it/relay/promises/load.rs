@@ -29,6 +29,8 @@ pub(super) struct Load {
     last: Cell<i64>,
     /// Where each watcher is.
     seen: Vec<Cell<i64>>,
+    /// Watchers leave no stream that lives.
+    stay: Cell<bool>,
     /// Where watchers may stop.
     goal: Cell<i64>,
     numbers: Cell<u64>,
@@ -116,6 +118,7 @@ impl Load {
             permits: Semaphore::new(0),
             last: Cell::new(1),
             seen: (0..watchers).map(|_| Cell::new(1)).collect(),
+            stay: Cell::new(false),
             goal: Cell::new(i64::MAX),
             numbers: Cell::new(0),
         }
@@ -185,9 +188,16 @@ impl Load {
         self.are_left(0).await;
         let last = self.last.get();
         eventually(what, async || {
-            let behind = self.seen.iter().find(|seen| seen.get() < last);
-            let told = behind.map(|seen| format!("{} of {last}", seen.get()));
-            told.map_or(Ok(()), Err)
+            let mut watchers = self.seen.iter().enumerate();
+            let behind = watchers.find(|(_, seen)| seen.get() < last);
+            let Some((at, seen)) = behind else {
+                return Ok(());
+            };
+            // A watch that begins with the next revision says nothing, for its whole stream, until there is one.
+            if self.permits.available_permits() == 0 {
+                self.allow(1);
+            }
+            Err(format!("watcher {at}: {} of {last}", seen.get()))
         })
         .await;
     }
@@ -207,6 +217,11 @@ impl Load {
     /// Writers end.
     pub(super) fn no_more_writes(&self) {
         self.permits.close();
+    }
+
+    /// Watchers do not leave their streams any more.
+    pub(super) fn stay(&self) {
+        self.stay.set(true);
     }
 
     /// Writes once more and says that watchers may stop when they have seen it.
@@ -287,7 +302,7 @@ impl Load {
             let place = places.entry(response.watch_id).or_default();
             *place = (*place).max(through + 1);
             told += 1;
-            if told > PATIENCE && watcher.is_multiple_of(2) {
+            if told > PATIENCE && watcher.is_multiple_of(2) && !self.stay.get() {
                 return false;
             }
         }
