@@ -127,6 +127,9 @@ impl StreamState {
         // Mostly another watcher of the stream was told before, and a look costs less than a change.
         if self.told() < revision {
             self.told.fetch_max(revision.0, Ordering::AcqRel);
+            if let Some(part) = &self.part {
+                part.joint.note_told(revision);
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! There are never more of them than the limit says, whatever clients watch.
 
+use super::backoff::Backoff;
 use super::cover::{Cover, Seat};
 use super::endpoints::Endpoints;
 use super::late::Late;
@@ -16,7 +17,7 @@ use bytes::Bytes;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 /// The bounds of a relay's watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +140,21 @@ impl Covers {
     /// The cluster's revision, once a majority has confirmed it.
     pub(super) async fn revision_now(&self) -> Result<Revision, String> {
         revision_now(&self.0.endpoints, self.0.limits.patience).await
+    }
+
+    /// The same from whichever member answers first: who asks may come just when one has died, and another one is found as
+    /// long as there is patience.
+    pub(super) async fn revision_in_the_end(&self) -> Result<Revision, String> {
+        let mut backoff = Backoff::default();
+        let deadline = Instant::now() + self.0.limits.patience;
+        loop {
+            let asked = self.revision_now().await;
+            let pause = backoff.next();
+            if asked.is_ok() || Instant::now() + pause >= deadline {
+                return asked;
+            }
+            sleep(pause).await;
+        }
     }
 
     /// Takes a cover out that cannot go on.

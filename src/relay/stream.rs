@@ -19,6 +19,8 @@ use std::time::Duration;
 const NO_CLUSTER: &str = "the cluster does not answer";
 /// How long the cluster may take to say how far it has come; then what is known is said.
 const PROGRESS_PATIENCE: Duration = Duration::from_secs(1);
+/// How often the parts of a stream are asked anew, when events come between their answers.
+const PROGRESS_TRIES_MAX: usize = 8;
 
 /// The commanding end of a client's stream.
 #[derive(Debug)]
@@ -118,7 +120,7 @@ impl RelayStream {
 
     /// Waits until each cover has come as far as the cluster had when this was asked.
     async fn settle(&self, covers: &[(Arc<Cover>, u64)]) -> bool {
-        let Ok(goal) = self.covers.revision_now().await else {
+        let Ok(goal) = self.covers.revision_in_the_end().await else {
             return false;
         };
         let patience = self.covers.limits().patience;
@@ -230,14 +232,22 @@ impl WatchControl for RelayStream {
             return;
         }
         let goal = self.covers.revision_now().await.unwrap_or_default();
-        self.joint.ask(numbers.iter().copied());
-        for number in numbers {
-            let Some((cover, part)) = self.parts.get_mut(number) else {
-                continue;
-            };
-            // When it does not come so far, what is true is said all the same.
-            cover.reach(0, goal, PROGRESS_PATIENCE).await;
-            part.request_progress().await;
+        for number in &numbers {
+            if let Some((cover, _)) = self.parts.get(*number) {
+                // When it does not come so far, what is true is said all the same.
+                cover.reach(0, goal, PROGRESS_PATIENCE).await;
+            }
+        }
+        for _ in 0..PROGRESS_TRIES_MAX {
+            self.joint.ask(numbers.iter().copied());
+            for number in &numbers {
+                if let Some((_, part)) = self.parts.get_mut(*number) {
+                    part.request_progress().await;
+                }
+            }
+            if !self.joint.is_overtaken() {
+                return;
+            }
         }
     }
 

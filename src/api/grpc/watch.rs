@@ -68,7 +68,8 @@ where
     let (ahead, reader) = ReadAhead::new(request.into_body());
     let requests = Streaming::new_request(decoder, ahead, None, Some(frame_bytes));
     let conductor = Conductor::start(requests, reader, control, stop);
-    let body = WatchBody::new(outbox, conductor, backend.identity(), frame_bytes);
+    let backend = backend.clone();
+    let body = WatchBody::new(outbox, conductor, move || backend.identity(), frame_bytes);
     let mut response = Response::new(Body::new(body));
     let grpc = HeaderValue::from_static("application/grpc");
     response.headers_mut().insert(CONTENT_TYPE, grpc);

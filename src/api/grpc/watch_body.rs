@@ -15,7 +15,9 @@ use crate::model::{Event, Revision, WatchId};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame};
+use std::cell::OnceCell;
 use std::convert::Infallible;
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -34,7 +36,7 @@ pub(super) struct WatchBody {
     outbox: Option<OutboxReader>,
     /// The reading side, which may end the stream too, and ends with it.
     conductor: Conductor,
-    identity: Identity,
+    who: Who,
     /// Responses of at least as many bytes are cut where the watch allows it.
     fragment_bytes: usize,
     /// The batch that is being cut.
@@ -47,6 +49,25 @@ pub(super) struct WatchBody {
     encoded: Option<Room>,
     /// How the stream ended, until it was told.
     end: Option<Status>,
+}
+
+/// Who answers: the same on the whole stream, and asked when there is something to answer, since a relay does not know it
+/// before its cluster has spoken.
+struct Who {
+    ask: Box<dyn Fn() -> Identity + Send>,
+    known: OnceCell<Identity>,
+}
+
+impl fmt::Debug for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.known.fmt(f)
+    }
+}
+
+impl Who {
+    fn answers(&self) -> Identity {
+        *self.known.get_or_init(&self.ask)
+    }
 }
 
 /// A batch that goes out in several messages: the fragments of one response, or responses of whole revisions.
@@ -67,13 +88,16 @@ impl WatchBody {
     pub(super) fn new(
         outbox: OutboxReader,
         conductor: Conductor,
-        identity: Identity,
+        who: impl Fn() -> Identity + Send + 'static,
         fragment_bytes: usize,
     ) -> Self {
         Self {
             outbox: Some(outbox),
             conductor,
-            identity,
+            who: Who {
+                ask: Box::new(who),
+                known: OnceCell::new(),
+            },
             fragment_bytes,
             train: None,
             header: HeaderField::default(),
@@ -179,7 +203,9 @@ impl WatchBody {
         } else {
             batch.last()
         };
-        let header = self.header.of(convert::header(self.identity, revision));
+        let header = self
+            .header
+            .of(convert::header(self.who.answers(), revision));
         let message_bytes = encode::events_head_len(header, watch_id).saturating_add(events_bytes);
         // What no message can carry is cut even where the watch does not allow it.
         let fragment = batch.events().len() > 1
@@ -240,7 +266,7 @@ impl WatchBody {
         let more = !later.is_empty() || fault::active(Fault::FragmentWithoutEnd);
         head.fragment = train.fragment && more;
         if let Some(last) = now.last().filter(|_| !train.fragment) {
-            head.header = Some(convert::header(self.identity, last.kv.mod_revision));
+            head.header = Some(convert::header(self.who.answers(), last.kv.mod_revision));
         }
         if !self.put_head(&head, events_bytes) {
             return;
@@ -275,7 +301,7 @@ impl WatchBody {
 
     fn head(&self, watch_id: WatchId, revision: Revision) -> WatchResponse {
         WatchResponse {
-            header: Some(convert::header(self.identity, revision)),
+            header: Some(convert::header(self.who.answers(), revision)),
             watch_id: watch_id.0,
             ..WatchResponse::default()
         }

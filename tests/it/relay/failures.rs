@@ -1,6 +1,7 @@
 //! Members that die, stop or lose each other: clients are told in a code that they can act on, and the relay finds its way.
 
 use super::raw::call_with;
+use super::upstream_in_use;
 use crate::support::pb::lease_client::LeaseClient;
 use crate::support::pb::{LeaseGrantRequest, LeaseKeepAliveRequest, PutRequest};
 use crate::support::requests::get;
@@ -36,13 +37,7 @@ async fn put_in_the_end(client: &Client) -> i64 {
 
 /// The member that is in use, by its place in the list.
 async fn in_use(relay: &Relay, cluster: &Cluster) -> usize {
-    let metrics = Http::at(relay.endpoint()).get("/metrics").await.text;
-    let endpoints = cluster.endpoints();
-    let is_in_use = |endpoint: &&str| {
-        let line = format!("vigil_relay_upstream_in_use{{upstream=\"{endpoint}\"}} 1");
-        metrics.contains(&line)
-    };
-    endpoints.iter().position(is_in_use).expect("one is in use")
+    upstream_in_use(relay.endpoint(), &cluster.endpoints()).await
 }
 
 #[tokio::test]

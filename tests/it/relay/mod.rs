@@ -1,9 +1,34 @@
-//! A relay before real etcds: every call but Watch is answered as the cluster answers it.
+//! A relay before real etcds: calls are answered as the cluster answers them, and watches keep every promise.
 //!
 //! What the answers mean is asked elsewhere, of etcd and of Vigil; here they only have to be the same.
 
 mod failures;
 mod operations;
+mod promises;
+mod proxy_defects;
 mod raw;
 mod same_answers;
+mod scale;
 mod slow;
+mod tree;
+
+use crate::support::Http;
+
+/// How many watches the server at `endpoint` says that it holds.
+async fn watches_held(endpoint: &str) -> u64 {
+    let metrics = Http::at(endpoint).get("/metrics").await.text;
+    let mut lines = metrics.lines();
+    let value = lines.find_map(|line| line.strip_prefix("etcd_debugging_mvcc_watcher_total "));
+    let value = value.unwrap_or_else(|| panic!("no count of watchers: {metrics}"));
+    value.trim().parse().expect("a number")
+}
+
+/// Which of these upstreams a relay uses, by its place in the list.
+async fn upstream_in_use(relay: &str, upstreams: &[&str]) -> usize {
+    let metrics = Http::at(relay).get("/metrics").await.text;
+    let is_in_use = |upstream: &&str| {
+        let line = format!("vigil_relay_upstream_in_use{{upstream=\"{upstream}\"}} 1");
+        metrics.contains(&line)
+    };
+    upstreams.iter().position(is_in_use).expect("one is in use")
+}

@@ -16,6 +16,7 @@ pub(crate) mod tool;
 pub(crate) mod validator;
 mod validator_tests;
 pub(crate) mod wait;
+pub(crate) mod wire;
 
 pub(crate) use client::Client;
 pub(crate) use history::{Change, History};
@@ -26,6 +27,7 @@ pub(crate) use relay::{Cluster, Relay};
 pub(crate) use stream::WatchStream;
 pub(crate) use validator::Validator;
 pub(crate) use wait::{eventually, within};
+pub(crate) use wire::Wire;
 
 /// The generated messages, as the tests name them.
 pub(crate) use vigil::api::pb::{etcdserverpb as pb, mvccpb};

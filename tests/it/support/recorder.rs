@@ -122,6 +122,13 @@ impl RecordedStream {
             .create(convert::to_create(create, progress_notify));
     }
 
+    /// Asks how far the stream has come.
+    pub(crate) fn progress(&self) {
+        let (stream, ask) = (self.number, Ask::Progress);
+        self.recorder.note(&Line::Ask { stream, ask });
+        self.stream.progress();
+    }
+
     fn told(&self, response: &WatchResponse) {
         let (stream, response) = (self.number, convert::response(response));
         self.recorder.note(&Line::Told { stream, response });

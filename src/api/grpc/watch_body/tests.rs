@@ -18,7 +18,7 @@ fn stream() -> (Arc<Outbox>, WatchBody, tokio::sync::oneshot::Sender<Status>) {
         raft_term: 3,
     };
     let (conductor, end) = Conductor::scripted();
-    let body = WatchBody::new(reader, conductor, identity, FRAGMENT_BYTES);
+    let body = WatchBody::new(reader, conductor, move || identity, FRAGMENT_BYTES);
     (outbox, body, end)
 }
 

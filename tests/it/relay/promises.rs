@@ -1,0 +1,138 @@
+//! Every promise through a relay before three etcds, whatever becomes of them, of the network between and of the relay.
+//!
+//! Clients write through the relay and past it, and watch through it; what they asked and saw is recorded, and the validator
+//! judges the record. How much is written is given out in permits, so that a record is as long as the test wants it.
+
+mod load;
+mod trouble;
+
+use crate::support::{Cluster, PeerKind, Recorder, Relay, Wire, eventually};
+use crate::validator::judge;
+use crate::validator::record::{self, Line};
+use crate::validator::verdict::Property;
+use futures_util::future::join_all;
+use load::Load;
+use std::env;
+use std::fs::File;
+use std::io::BufReader;
+use tempfile::TempDir;
+
+/// How often each trouble is made, unless `VIGIL_RELAY_ROUNDS` says otherwise.
+const ROUNDS: usize = 1;
+const WRITERS_THROUGH: u64 = 2;
+const WRITERS_PAST: u64 = 2;
+const WATCHERS: u64 = 6;
+
+/// What can go wrong.
+struct Scene<'l> {
+    cluster: Cluster,
+    /// Between the relay and each member.
+    wires: Vec<Wire>,
+    relay: Relay,
+    load: &'l Load,
+}
+
+impl Scene<'_> {
+    fn upstreams(&self) -> Vec<&str> {
+        self.wires.iter().map(Wire::endpoint).collect()
+    }
+
+    async fn start_relay(&mut self) {
+        self.relay = Relay::before(&self.upstreams()).await;
+        self.load.relay_is_at(self.relay.endpoint());
+    }
+
+    /// The member that the relay uses.
+    async fn in_use(&self) -> usize {
+        super::upstream_in_use(self.relay.endpoint(), &self.upstreams()).await
+    }
+}
+
+fn rounds() -> usize {
+    match env::var("VIGIL_RELAY_ROUNDS") {
+        Ok(number) => number.parse().expect("a number"),
+        Err(_) => ROUNDS,
+    }
+}
+
+/// Makes trouble under load, and holds what clients saw against every promise.
+async fn kept(trouble: impl AsyncFnOnce(&mut Scene<'_>)) {
+    let mut directory = TempDir::new().expect("a directory");
+    // For whoever looks for the cause of a failure.
+    directory.disable_cleanup(env::var_os("VIGIL_RELAY_KEEP").is_some());
+    let path = directory.path().join("record.jsonl");
+    let recorder = Recorder::create(&path, PeerKind::Vigil);
+    let cluster = Cluster::start().await;
+    let mut wires = Vec::new();
+    for endpoint in cluster.endpoints() {
+        wires.push(Wire::to(endpoint).await);
+    }
+    let upstreams: Vec<_> = wires.iter().map(Wire::endpoint).collect();
+    let relay = Relay::before(&upstreams).await;
+    let load = Load::new(recorder.clone(), &cluster, relay.endpoint(), WATCHERS);
+    // Members and relays are killed, so streams may end.
+    recorder.note(&Line::Trouble);
+    let through = (0..WRITERS_THROUGH).map(|writer| load.write(writer, true));
+    let past = (0..WRITERS_PAST).map(|writer| load.write(WRITERS_THROUGH + writer, false));
+    let writers = join_all(through.map(Box::pin).collect::<Vec<_>>());
+    let writers_past = join_all(past.map(Box::pin).collect::<Vec<_>>());
+    let watchers = join_all((0..WATCHERS).map(|watcher| load.watch(watcher)));
+    let making = async {
+        let mut scene = Scene {
+            cluster,
+            wires,
+            relay,
+            load: &load,
+        };
+        load.all_see("what is written before any trouble", 100)
+            .await;
+        trouble(&mut scene).await;
+        load.all_see("what is written after all trouble", 100).await;
+        load.stay();
+        load.no_more_writes();
+        scene
+    };
+    let writing = async { tokio::join!(Box::pin(making), writers, writers_past).0 };
+    let finishing = async {
+        let scene = Box::pin(writing).await;
+        load.last_write().await;
+        scene
+    };
+    let (scene, streams) = tokio::join!(Box::pin(finishing), watchers);
+    recorder.note(&Line::Quiet);
+    drop((scene, streams));
+    recorder.flush();
+    let file = BufReader::new(File::open(&path).expect("the record"));
+    let verdict = judge(&record::read(file).expect("a record"));
+    eprintln!("{verdict}");
+    let faults = verdict.faults.iter().take(20).collect::<Vec<_>>();
+    assert!(verdict.holds(), "{faults:#?}");
+    for property in [
+        Property::Ordered,
+        Property::Unique,
+        Property::Reliable,
+        Property::Atomic,
+        Property::Resumable,
+        Property::Bookmarkable,
+        Property::Filter,
+        Property::PrevKv,
+        Property::IsCreate,
+    ] {
+        assert!(
+            verdict.checks(property) > 0,
+            "{property:?} was not looked at"
+        );
+    }
+}
+
+/// Waits until a member answers again.
+async fn is_back(scene: &Scene<'_>, member: usize) {
+    let endpoint = &scene.cluster.members[member].endpoint;
+    eventually("the member is back", async || {
+        let client = crate::support::Client::connect(endpoint).await;
+        let client = client.map_err(|error| error.to_string())?;
+        let read = client.range(crate::support::requests::get("back")).await;
+        read.map(drop).map_err(|status| status.to_string())
+    })
+    .await;
+}

@@ -1,0 +1,98 @@
+//! Ten thousand watchers at the price of a few: the cluster holds a watch for each cover and knows of nobody behind it.
+
+use super::watches_held;
+use crate::support::pb::WatchCreateRequest;
+use crate::support::requests::{on, on_prefix};
+use crate::support::stream::revision_of;
+use crate::support::{Client, Cluster, Relay, within};
+use futures_util::future::join_all;
+use std::collections::BTreeMap;
+
+const CONNECTIONS: usize = 20;
+const STREAMS_PER_CONNECTION: usize = 10;
+const WATCHES_PER_STREAM: usize = 50;
+const ROOMS: usize = 10;
+/// What a relay may hold on the cluster for covers, and a little for who reads the past.
+const HELD_MAX: u64 = 10;
+
+/// Prefixes, prefixes in them, and keys in those.
+fn create(number: usize) -> WatchCreateRequest {
+    let (room, shelf) = (number % ROOMS, number / ROOMS % ROOMS);
+    match number % 3 {
+        0 => on_prefix(&format!("/r/{room}/")),
+        1 => on_prefix(&format!("/r/{room}/{shelf}/")),
+        _ => on(format!("/r/{room}/{shelf}/k")),
+    }
+}
+
+/// How many of the keys are in a watch's range, of which there is one in each shelf of each room.
+fn due(number: usize) -> usize {
+    if number % 3 == 0 { ROOMS } else { 1 }
+}
+
+/// Creates the watches of one stream, waits until all streams have theirs, and reads until each was told all it is due.
+async fn stream(client: Client, first: usize, all_created: &tokio::sync::Barrier) -> usize {
+    let mut stream = client.watch();
+    for number in first..first + WATCHES_PER_STREAM {
+        stream.create(create(number));
+    }
+    for at in 0..WATCHES_PER_STREAM {
+        let created = stream.next().await;
+        let is_next = created.created && created.watch_id == at as i64;
+        assert!(is_next && !created.canceled, "{created:?}");
+    }
+    // Once when everybody has arrived, and once when the cluster was asked what it holds.
+    all_created.wait().await;
+    all_created.wait().await;
+    let numbers = first..first + WATCHES_PER_STREAM;
+    let mut owed: BTreeMap<i64, usize> = (0..).zip(numbers.map(due)).collect();
+    let (mut told, mut last) = (0, BTreeMap::new());
+    while !owed.is_empty() {
+        let response = stream.next_events().await;
+        let revision = revision_of(&response);
+        let before = last.insert(response.watch_id, revision);
+        assert!(before < Some(revision), "once, and in order");
+        let left = owed.get_mut(&response.watch_id).expect("it is owed more");
+        *left -= response.events.len();
+        told += response.events.len();
+        if *left == 0 {
+            owed.remove(&response.watch_id);
+        }
+    }
+    told
+}
+
+#[tokio::test]
+async fn ten_thousand_watchers_cost_the_cluster_a_handful() {
+    let cluster = Cluster::start().await;
+    let relay = Relay::before(&cluster.endpoints()).await;
+    let count = CONNECTIONS * STREAMS_PER_CONNECTION;
+    let all_created = tokio::sync::Barrier::new(count + 1);
+    let mut streams = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let client = relay.connect().await;
+        for _ in 0..STREAMS_PER_CONNECTION {
+            let first = streams.len() * WATCHES_PER_STREAM;
+            streams.push(stream(client.clone(), first, &all_created));
+        }
+    }
+    let writing = async {
+        within("all are created", all_created.wait()).await;
+        let watchers = (count * WATCHES_PER_STREAM) as u64;
+        assert_eq!(watches_held(relay.endpoint()).await, watchers);
+        let mut held = 0;
+        for member in cluster.endpoints() {
+            held += watches_held(member).await;
+        }
+        assert!((1..=HELD_MAX).contains(&held), "{held} on the cluster");
+        all_created.wait().await;
+        let writer = relay.connect().await;
+        for number in 0..ROOMS * ROOMS {
+            let (room, shelf) = (number % ROOMS, number / ROOMS);
+            writer.put(format!("/r/{room}/{shelf}/k"), "v").await;
+        }
+    };
+    let (told, ()) = tokio::join!(join_all(streams), writing);
+    let owed: usize = (0..count * WATCHES_PER_STREAM).map(due).sum();
+    assert_eq!(told.iter().sum::<usize>(), owed);
+}

@@ -1,0 +1,135 @@
+//! A network of the test's own between a relay and a member: every byte passes here, and it can be stalled or cut.
+//!
+//! It looks at no byte.
+
+use super::wait::within;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// What becomes of what is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Open,
+    /// Nothing passes, and nobody is told.
+    Stalled,
+    /// Connections end, and no new one begins.
+    Cut,
+}
+
+/// A network with one server on it.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    endpoint: String,
+    way: watch::Sender<Way>,
+    bytes_down: Arc<AtomicU64>,
+    accepting: JoinHandle<()>,
+}
+
+impl Wire {
+    /// A network in good order.
+    pub(crate) async fn to(server: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let endpoint = listener.local_addr().expect("a bound port").to_string();
+        let (way, of_connections) = watch::channel(Way::Open);
+        let bytes_down = Arc::new(AtomicU64::new(0));
+        let (server, down) = (server.to_owned(), Arc::clone(&bytes_down));
+        let accepting = tokio::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                if *of_connections.borrow() == Way::Cut {
+                    continue;
+                }
+                let (server, way, down) =
+                    (server.clone(), of_connections.clone(), Arc::clone(&down));
+                tokio::spawn(connect(near, server, way, down));
+            }
+        });
+        Self {
+            endpoint,
+            way,
+            bytes_down,
+            accepting,
+        }
+    }
+
+    /// Where the server can be reached through it.
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Everything passes.
+    pub(crate) fn open(&self) {
+        self.way.send_replace(Way::Open);
+    }
+
+    /// Nothing passes, and nobody is told.
+    pub(crate) fn stall(&self) {
+        self.way.send_replace(Way::Stalled);
+    }
+
+    /// Connections end, and no new one begins.
+    pub(crate) fn cut(&self) {
+        self.way.send_replace(Way::Cut);
+    }
+
+    /// What has come from the server so far.
+    pub(crate) fn bytes_down(&self) -> u64 {
+        self.bytes_down.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        self.cut();
+    }
+}
+
+async fn connect(
+    near: TcpStream,
+    server: String,
+    way: watch::Receiver<Way>,
+    bytes_down: Arc<AtomicU64>,
+) {
+    let Ok(far) = within("a connection to the server", TcpStream::connect(server)).await else {
+        return;
+    };
+    let (from_near, to_near) = near.into_split();
+    let (from_far, to_far) = far.into_split();
+    let bytes_up = Arc::default();
+    tokio::select! {
+        () = carry(from_near, to_far, way.clone(), bytes_up) => {}
+        () = carry(from_far, to_near, way, bytes_down) => {}
+    }
+}
+
+async fn carry(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    mut way: watch::Receiver<Way>,
+    count: Arc<AtomicU64>,
+) {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let passed = tokio::select! {
+            read = from.read(&mut buffer) => match read {
+                Ok(1..) => read,
+                _ => return,
+            },
+            _ = way.wait_for(|way| *way == Way::Cut) => return,
+        };
+        let passed = passed.unwrap_or_default();
+        match way.wait_for(|way| *way != Way::Stalled).await.as_deref() {
+            Ok(Way::Open) => {}
+            _ => return,
+        }
+        count.fetch_add(passed as u64, Ordering::SeqCst);
+        tokio::select! {
+            written = to.write_all(&buffer[..passed]) => if written.is_err() { return },
+            _ = way.wait_for(|way| *way == Way::Cut) => return,
+        }
+    }
+}
