@@ -5,9 +5,9 @@
 
 use super::history::History;
 use super::inspecting;
-use super::joint_progress::Part;
 use super::limits::EngineLimits;
 use super::outbox::Outbox;
+use super::part::Whole;
 use super::protocol::{Committed, Inspection, Retire};
 use super::supervision::{Shared, Supervision, Worker};
 use super::watch_stream::WatchStream;
@@ -72,11 +72,11 @@ impl Broadcast {
     pub(crate) fn open_part(
         &self,
         worker: usize,
-        part: Part,
+        whole: Whole,
         outbox: &Arc<Outbox>,
     ) -> Option<WatchStream> {
         let worker = self.workers.get(worker)?;
-        Some(WatchStream::part(worker, part, outbox))
+        Some(WatchStream::part(worker, whole, outbox))
     }
 
     /// Ends all streams that have a part here; their clients resume by revision.

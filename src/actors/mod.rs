@@ -9,11 +9,11 @@ mod engine;
 mod history;
 mod hooks;
 mod inspecting;
-mod joint_progress;
 mod lease;
 mod limits;
 mod nursery;
 mod outbox;
+mod part;
 mod permits;
 mod progress;
 mod protocol;
@@ -34,8 +34,8 @@ mod tests;
 
 pub(crate) use broadcast::Broadcast;
 pub(crate) use history::{History, Narrow};
-pub(crate) use joint_progress::{JointProgress, Part};
 pub(crate) use outbox::StreamLife;
+pub(crate) use part::Whole;
 pub(crate) use stream::StreamState;
 
 pub use app_watch::Watch;

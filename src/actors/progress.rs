@@ -5,6 +5,7 @@
 
 use super::delivery::Sent;
 use super::outbox::StreamItem;
+use super::part::Whole;
 use super::stream::{Link, LinkState, StreamId, StreamState};
 use crate::fault::{self, Fault};
 use crate::model::{Revision, WatchId};
@@ -230,15 +231,17 @@ fn has_started(shared: &LinkState, revision: Revision) -> bool {
 }
 
 fn write(stream: &StreamState, watch_id: WatchId, revision: Revision) {
-    let of_the_whole = match &stream.part {
-        Some(part) if watch_id == WatchId::STREAM => part.joint.said(part.number, revision),
-        _ => Some(revision),
-    };
-    let Some(revision) = of_the_whole else {
+    stream.note_told(revision);
+    let Some(outbox) = &stream.outbox else {
         return;
     };
-    stream.note_told(revision);
-    if let Some(outbox) = &stream.outbox {
-        outbox.push(StreamItem::Progress { watch_id, revision });
+    let tell = |watch_id| outbox.push(StreamItem::Progress { watch_id, revision });
+    if watch_id == WatchId::STREAM && stream.whole.as_ref().is_some_and(Whole::is_several) {
+        // What is true of this part is said of each of its watches: for those of other parts it need not be.
+        let watches = stream.watches();
+        let shared = watches.values().filter_map(|live| live.shared.upgrade());
+        shared.for_each(|shared| tell(shared.watch_id));
+    } else {
+        tell(watch_id);
     }
 }

@@ -3,8 +3,8 @@
 //! Everything here is counted by whoever sends and un-counted by a guard that travels in the message, so that no number
 //! depends on a handler remembering it. Nothing here decides anything.
 
-use super::joint_progress::Part;
 use super::outbox::{Outbox, StreamEnd, StreamLife};
+use super::part::Whole;
 use super::protocol::{Forget, Quiet, Roomy, ToWatcher};
 use super::supervision::Worker;
 use super::watch_table::WatchTable;
@@ -48,8 +48,8 @@ pub(crate) struct StreamState {
     pub(crate) outbox: Option<Arc<Outbox>>,
     /// The live watches, by id.
     watches: Mutex<WatchTable<LiveWatch>>,
-    /// Which part of a client's stream this is, when there are several.
-    pub(crate) part: Option<Part>,
+    /// The client's stream that this is a part of, if it is one.
+    pub(crate) whole: Option<Whole>,
     /// The worker that the stream lives on.
     pub(crate) worker: Arc<Worker>,
 }
@@ -88,7 +88,7 @@ impl StreamState {
 
     /// The same, as a part of a client's stream.
     pub(crate) fn part_of(
-        part: Option<Part>,
+        whole: Option<Whole>,
         worker: &Arc<Worker>,
         outbox: Option<Arc<Outbox>>,
     ) -> Arc<Self> {
@@ -107,7 +107,7 @@ impl StreamState {
             cancellation: Notify::new(),
             outbox,
             watches: Mutex::new(WatchTable::default()),
-            part,
+            whole,
             worker,
         })
     }
@@ -127,9 +127,6 @@ impl StreamState {
         // Mostly another watcher of the stream was told before, and a look costs less than a change.
         if self.told() < revision {
             self.told.fetch_max(revision.0, Ordering::AcqRel);
-            if let Some(part) = &self.part {
-                part.joint.note_told(revision);
-            }
         }
     }
 

@@ -3,9 +3,9 @@
 //! It decides ids and refuses what cannot be watched; it never decides what a watcher is sent. Every outcome goes
 //! through the stream's outbox, so that nothing overtakes anything.
 
-use super::joint_progress::Part;
 use super::nursery::Nursery;
 use super::outbox::{Outbox, OutboxReader, StreamEnd, StreamItem, WatchRejection};
+use super::part::Whole;
 use super::protocol::{NewWatcher, Register, RequestProgress, ToWatcher};
 use super::stream::{Link, LinkState, LiveWatch, StreamState, WatchTerms};
 use super::supervision::{WATCH_SIDE_FAILED, Worker};
@@ -96,12 +96,12 @@ impl WatchStream {
     }
 
     /// A part of a client's stream whose outbox is there already. To be called where its watchers will live, too.
-    pub(crate) fn part(worker: &Arc<Worker>, part: Part, outbox: &Arc<Outbox>) -> Self {
-        Self::on(worker, Some(part), outbox)
+    pub(crate) fn part(worker: &Arc<Worker>, whole: Whole, outbox: &Arc<Outbox>) -> Self {
+        Self::on(worker, Some(whole), outbox)
     }
 
-    fn on(worker: &Arc<Worker>, part: Option<Part>, outbox: &Arc<Outbox>) -> Self {
-        let stream = StreamState::part_of(part, worker, Some(Arc::clone(outbox)));
+    fn on(worker: &Arc<Worker>, whole: Option<Whole>, outbox: &Arc<Outbox>) -> Self {
+        let stream = StreamState::part_of(whole, worker, Some(Arc::clone(outbox)));
         worker.adopt(&stream);
         Self {
             stream,
@@ -114,6 +114,16 @@ impl WatchStream {
     /// What has to be told when the reading end of the stream goes away.
     pub(crate) fn life(&self) -> Arc<StreamState> {
         Arc::clone(&self.stream)
+    }
+
+    /// The client's stream goes on without this part, which has no watches any more.
+    pub(crate) fn leave(&self) {
+        self.stream.leave();
+    }
+
+    /// True while somebody waits for this part to say how far it has come.
+    pub(crate) fn is_asked_for_progress(&self) -> bool {
+        self.stream.progress_pending.load(Ordering::Acquire)
     }
 
     /// True when a watch has this id.

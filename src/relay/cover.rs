@@ -178,6 +178,12 @@ impl Cover {
         false
     }
 
+    /// Nobody shall be seated here any more.
+    pub(super) fn close(&self) {
+        self.state().plan.closed = true;
+        self.changed.notify_one();
+    }
+
     /// The feed has begun.
     pub(super) fn open(&self, broadcast: Broadcast) {
         let head = broadcast.head();

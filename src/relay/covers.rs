@@ -167,6 +167,12 @@ impl Covers {
         self.0.endpoints.revision()
     }
 
+    /// Fits covers at once, for tests.
+    #[cfg(test)]
+    pub(crate) fn tidy_for_test(&self) {
+        self.tidy();
+    }
+
     /// What is watched on the cluster, for tests.
     #[cfg(test)]
     pub(crate) fn ranges(&self) -> Vec<KeyRange> {

@@ -211,13 +211,30 @@ impl Endpoints {
     /// True when the upstream in use may answer.
     fn is_reachable(&self) -> bool {
         let state = self.state();
-        !matches!(state.health_in_use(), Health::Unreachable(_))
+        !matches!(
+            state.health_in_use(),
+            Health::Unreachable(_) | Health::Foreign(_)
+        )
     }
 
     /// Is the upstream in use well, and part of a cluster that has a leader? The error says what is wrong with each.
     pub fn is_well(&self) -> Result<(), String> {
         let is_well = *self.state().health_in_use() == Health::Well;
         if is_well { Ok(()) } else { Err(self.told()) }
+    }
+
+    /// True when those that answer are all of another cluster than the one that was seen first.
+    pub(super) fn is_another_cluster(&self) -> bool {
+        let state = self.state();
+        let is_foreign = |health: &Health| matches!(health, Health::Foreign(_));
+        let is_away = |health: &Health| matches!(health, Health::Unreachable(_));
+        let mut all = state.health.iter();
+        state.health.iter().any(is_foreign) && all.all(|it| is_foreign(it) || is_away(it))
+    }
+
+    /// The cluster was put back to an earlier state: what was seen of it is no measure any more.
+    pub(super) fn was_put_back(&self) {
+        self.0.seen.revision.store(0, Ordering::Relaxed);
     }
 
     /// Every upstream and how it is.

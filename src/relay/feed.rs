@@ -24,6 +24,11 @@ const ASK_IDLE: Duration = Duration::from_secs(2);
 /// How long a cluster may say nothing to that before another endpoint is tried.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
+/// How long a watch that is to be replaced may take to come as far as the cluster is known to be.
+const LEAVING_MAX: Duration = Duration::from_millis(200);
+/// What clients are told whose watches nobody feeds any more.
+const UNFED: &str = "the cluster cannot be watched on";
+
 /// The feed of one cover.
 pub(super) struct Feed {
     cover: Arc<Cover>,
@@ -41,6 +46,21 @@ enum End {
     OtherCluster,
     /// Something else was the matter.
     Broken(String),
+}
+
+impl Drop for Feed {
+    /// However it ends: whoever is still watched for here shall come back, and nobody shall come here any more. A cover that
+    /// was closed because it is empty may be a part of streams that go on elsewhere.
+    fn drop(&mut self) {
+        let is_empty = self.cover.plan().closed;
+        self.covers.let_go(&self.cover);
+        self.cover.close();
+        if let Some(broadcast) = self.cover.broadcast()
+            && !is_empty
+        {
+            broadcast.end_streams(UNFED);
+        }
+    }
 }
 
 impl Feed {
@@ -91,15 +111,26 @@ impl Feed {
                 }
                 End::OtherCluster => {
                     log::error!("the cluster is another one than before: all watches end");
-                    broadcast.end_streams("the cluster is another one");
-                    return self.covers.let_go(&self.cover);
+                    return;
                 }
                 End::Broken(why) => {
                     log::warn!("a watch on the cluster has ended: {why}");
+                    if self.covers.endpoints().is_another_cluster() {
+                        log::error!("there is another cluster than before: all watches end");
+                        return;
+                    }
                     self.covers.endpoints().doubt(generation);
-                    sleep(backoff.next()).await;
+                    self.pause(&mut backoff).await;
                 }
             }
+        }
+    }
+
+    /// Waits before the next try, and no longer when the plan changes.
+    async fn pause(&self, backoff: &mut Backoff) {
+        tokio::select! {
+            () = sleep(backoff.next()) => {}
+            () = self.cover.changed.notified() => {}
         }
     }
 
@@ -134,7 +165,10 @@ impl Feed {
         let head = broadcast.head();
         // A member may lag; a cluster whose majority has less than was published was put back to an earlier state.
         match revision_now(self.covers.endpoints(), self.covers.limits().patience).await {
-            Ok(revision) if revision < head => return End::OtherCluster,
+            Ok(revision) if revision < head => {
+                self.covers.endpoints().was_put_back();
+                return End::OtherCluster;
+            }
             Ok(_) => {}
             Err(why) => return End::Broken(why),
         }
@@ -147,8 +181,20 @@ impl Feed {
         let mut again = interval(ASK_AGAIN);
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut asked_last = Instant::now();
+        let (mut leaving, mut moved) = (None::<Instant>, (head, Instant::now()));
         loop {
             let goal = self.cover.plan().goal;
+            let known = self.covers.endpoints().revision();
+            let is_behind = known > broadcast.head();
+            // The next watch begins where this one stands: the less there is in between, the less can be compacted in between.
+            if leaving
+                .is_some_and(|since| !is_created || !is_behind || since.elapsed() > LEAVING_MAX)
+            {
+                return End::Replanned;
+            }
+            if !is_behind || broadcast.head() != moved.0 {
+                moved = (broadcast.head(), Instant::now());
+            }
             tokio::select! {
                 biased;
                 heard = call.next() => {
@@ -158,27 +204,32 @@ impl Feed {
                         Err(status) => return End::Broken(status.to_string()),
                     };
                     heard_last = Instant::now();
-                    if let Some(header) = &response.header {
-                        self.covers.endpoints().note(header);
+                    // A relay that has not reached its cluster yet says 0.
+                    if let Some(header) = response.header.as_ref().filter(|it| it.cluster_id != 0) {
                         if *cluster_id.get_or_insert(header.cluster_id) != header.cluster_id {
                             return End::OtherCluster;
                         }
+                        self.covers.endpoints().note(header);
                     }
                     match self.heard(broadcast, listener.hear(response)) {
                         Ok(is_beginning) => if is_beginning {
                             is_created = true;
-                            backoff.reset();
                             call.ask_progress();
+                        } else if is_created {
+                            backoff.reset();
                         },
                         Err(end) => return end,
                     }
                 }
                 () = self.cover.changed.notified() => {
                     let now = self.cover.plan();
-                    if now.closed || now.version != plan.version {
+                    if now.closed {
                         return End::Replanned;
                     }
-                    if is_created && now.goal > broadcast.head() {
+                    if now.version != plan.version {
+                        leaving.get_or_insert_with(Instant::now);
+                    }
+                    if is_created && (leaving.is_some() || now.goal > broadcast.head()) {
                         call.ask_progress();
                         asked_last = Instant::now();
                     }
@@ -187,6 +238,10 @@ impl Feed {
                     let is_waited_for = goal > broadcast.head();
                     if heard_last.elapsed() > SILENCE_MAX {
                         return End::Broken("the cluster says nothing".to_owned());
+                    }
+                    // An upstream may answer and have lost its own cluster.
+                    if moved.1.elapsed() > SILENCE_MAX {
+                        return End::Broken("the cluster has more than it tells".to_owned());
                     }
                     if is_created && (is_waited_for || asked_last.elapsed() >= ASK_IDLE) {
                         call.ask_progress();

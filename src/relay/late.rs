@@ -3,7 +3,7 @@
 //! A watch that has told of all that was asked for is let go of: nothing new ever comes by it.
 
 use super::call::{Call, open, wire};
-use super::cover::Cover;
+use super::cover::{Cover, Plan};
 use super::endpoints::Endpoints;
 use super::heard::{Heard, Listener, key_value};
 use super::rules::contains;
@@ -88,39 +88,59 @@ impl Late {
 
     /// Reads from `from` on, with a watch that stands there if one is kept.
     async fn read(&self, from: Revision, through: Revision) -> Result<Stretch, ReadError> {
-        let cover = self.cover.get().and_then(Weak::upgrade);
-        let plan = cover.ok_or(ReadError::Busy)?.plan();
-        let kept = self.take(from, &plan.range, plan.with_prev);
-        let mut reader = if let Some(reader) = kept {
-            reader
-        } else {
-            let active = self.endpoints.current();
-            let opened = open(active.channel, &plan.range, from, plan.with_prev).await;
-            let call = opened.map_err(|status| {
-                log::warn!("history cannot be read from {}: {status}", active.name);
-                ReadError::Busy
-            })?;
-            Reader::new(call, plan.range, plan.with_prev, from)
-        };
-        let read = timeout(READ_MAX, reader.read(through, &self.limits)).await;
-        match read {
-            Ok(Ok(stretch)) => {
-                if stretch.next <= through {
-                    self.keep(reader);
+        loop {
+            let mut reader = self.reader(from).await?;
+            let ours = self.endpoints.identity().cluster_id;
+            let read = timeout(READ_MAX, reader.read(through, ours, &self.limits)).await;
+            match read {
+                // From here to the answer nothing waits: whoever has come for a wider range meanwhile must not be told that
+                // this was all there is.
+                Ok(Ok(stretch)) => {
+                    if !contains(&reader.range, &self.plan()?.range) {
+                        continue;
+                    }
+                    if stretch.next <= through {
+                        self.keep(reader);
+                    }
+                    return Ok(stretch);
                 }
-                Ok(stretch)
+                Ok(Err(Unread::Compacted(compact_revision))) => {
+                    self.compacted(compact_revision);
+                    let compacted = Refusal::Compacted { compact_revision };
+                    return Err(ReadError::Refused(compacted));
+                }
+                Ok(Err(Unread::Broken(why))) => {
+                    log::warn!("history cannot be read: {why}");
+                    return Err(ReadError::Busy);
+                }
+                Err(_) => {
+                    // The cluster may need longer than that to begin; what it has done so far is not to be done again.
+                    self.keep(reader);
+                    return Err(ReadError::Busy);
+                }
             }
-            Ok(Err(Unread::Compacted(compact_revision))) => {
-                self.compacted(compact_revision);
-                let compacted = Refusal::Compacted { compact_revision };
-                Err(ReadError::Refused(compacted))
-            }
-            Ok(Err(Unread::Broken(why))) => {
-                log::warn!("history cannot be read: {why}");
-                Err(ReadError::Busy)
-            }
-            Err(_) => Err(ReadError::Busy),
         }
+    }
+
+    fn plan(&self) -> Result<Plan, ReadError> {
+        let cover = self.cover.get().and_then(Weak::upgrade);
+        Ok(cover.ok_or(ReadError::Busy)?.plan())
+    }
+
+    /// A watch that stands at `from`.
+    async fn reader(&self, from: Revision) -> Result<Reader, ReadError> {
+        let plan = self.plan()?;
+        if let Some(reader) = self.take(from, &plan.range, plan.with_prev) {
+            return Ok(reader);
+        }
+        let cannot = |why: String| {
+            log::warn!("history cannot be read: {why}");
+            ReadError::Busy
+        };
+        let active = self.endpoints.usable().await.map_err(cannot)?;
+        let opened = open(active.channel, &plan.range, from, plan.with_prev).await;
+        let call = opened.map_err(|status| cannot(format!("{}: {status}", active.name)))?;
+        Ok(Reader::new(call, plan.range, plan.with_prev, from))
     }
 
     fn take(&self, from: Revision, range: &KeyRange, with_prev: bool) -> Option<Reader> {
@@ -189,7 +209,12 @@ impl Reader {
     }
 
     /// The next stretch, of one commit at least unless there are none up to `through`.
-    async fn read(&mut self, through: Revision, limits: &BatchLimits) -> Result<Stretch, Unread> {
+    async fn read(
+        &mut self,
+        through: Revision,
+        cluster_id: u64,
+        limits: &BatchLimits,
+    ) -> Result<Stretch, Unread> {
         let mut again = interval(ASK_AGAIN);
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while self.ahead.is_empty() && self.heard < through {
@@ -201,6 +226,10 @@ impl Reader {
                         Ok(None) => return Err(Unread::Broken("it was closed".to_owned())),
                         Err(status) => return Err(Unread::Broken(status.to_string())),
                     };
+                    let theirs = response.header.as_ref().map_or(0, |header| header.cluster_id);
+                    if is_another(cluster_id, theirs) {
+                        return Err(Unread::Broken("it is another cluster".to_owned()));
+                    }
                     match self.listener.hear(response) {
                         Ok(Heard::Created) => {
                             self.is_created = true;
@@ -297,8 +326,16 @@ impl History for Arc<Late> {
     }
 }
 
+/// Whether an answer comes from another cluster than ours. A relay that has not reached its own yet says 0.
+fn is_another(ours: u64, theirs: u64) -> bool {
+    ours != 0 && theirs != 0 && ours != theirs
+}
+
 /// Fills in what the key was before the event; nothing where that is compacted.
 async fn look_up(endpoints: &Endpoints, event: Arc<Event>) -> Result<(), ReadError> {
+    if event.prev().is_some() {
+        return Ok(());
+    }
     let (key, range_end) = wire(&KeyRange::single(event.kv.key.clone()));
     let request = RangeRequest {
         key,
@@ -316,6 +353,10 @@ async fn look_up(endpoints: &Endpoints, event: Arc<Event>) -> Result<(), ReadErr
     match client.range(request).await {
         Ok(answer) => {
             let answer = answer.into_inner();
+            let theirs = answer.header.as_ref().map_or(0, |header| header.cluster_id);
+            if is_another(endpoints.identity().cluster_id, theirs) {
+                return Err(ReadError::Busy);
+            }
             let prev = answer.kvs.first().map(|kv| Arc::new(key_value(kv)));
             event.set_prev(prev);
             Ok(())

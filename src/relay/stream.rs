@@ -6,8 +6,8 @@
 use super::cover::{Cover, Seat};
 use super::covers::Covers;
 use crate::actors::{
-    JointProgress, Outbox, OutboxReader, Part, StreamEnd, StreamItem, StreamLife, StreamState,
-    WatchCreate, WatchRejection, WatchStream,
+    Outbox, OutboxReader, StreamEnd, StreamItem, StreamLife, StreamState, WatchCreate,
+    WatchRejection, WatchStream, Whole,
 };
 use crate::backend::WatchControl;
 use crate::model::WatchId;
@@ -19,8 +19,6 @@ use std::time::Duration;
 const NO_CLUSTER: &str = "the cluster does not answer";
 /// How long the cluster may take to say how far it has come; then what is known is said.
 const PROGRESS_PATIENCE: Duration = Duration::from_secs(1);
-/// How often the parts of a stream are asked anew, when events come between their answers.
-const PROGRESS_TRIES_MAX: usize = 8;
 
 /// The commanding end of a client's stream.
 #[derive(Debug)]
@@ -29,8 +27,8 @@ pub struct RelayStream {
     /// The worker on whose thread it lives.
     worker: usize,
     outbox: Arc<Outbox>,
-    joint: Arc<JointProgress>,
-    /// One for each cover that it has, or had, a watch in.
+    whole: Whole,
+    /// One for each cover that it has a watch in.
     parts: Vec<(Arc<Cover>, WatchStream)>,
     shared: Arc<Shared>,
     next_id: i64,
@@ -74,7 +72,7 @@ impl RelayStream {
             covers: covers.clone(),
             worker,
             outbox,
-            joint: Arc::default(),
+            whole: Whole::default(),
             parts: Vec::new(),
             shared,
             next_id: 0,
@@ -134,23 +132,38 @@ impl RelayStream {
 
     /// The part of the stream that lives in this cover.
     fn part(&mut self, cover: &Arc<Cover>) -> Option<&mut WatchStream> {
-        let known = self
-            .parts
-            .iter()
-            .position(|part| Arc::ptr_eq(&part.0, cover));
-        let number = if let Some(number) = known {
-            number
-        } else {
-            let number = self.parts.len();
-            let joint = Arc::clone(&self.joint);
-            let part = Part { number, joint };
+        let known = |part: &(Arc<Cover>, WatchStream)| Arc::ptr_eq(&part.0, cover);
+        if !self.parts.iter().any(known) {
+            self.prune();
+            if !self.parts.is_empty() {
+                self.whole.set_several(true);
+            }
             let broadcast = cover.broadcast()?;
-            let opened = broadcast.open_part(self.worker, part, &self.outbox)?;
+            let opened = broadcast.open_part(self.worker, self.whole.clone(), &self.outbox)?;
             self.shared.parts().push(opened.life());
             self.parts.push((Arc::clone(cover), opened));
-            number
-        };
-        self.parts.get_mut(number).map(|(_, part)| part)
+        }
+        self.parts
+            .iter_mut()
+            .find(|part| Arc::ptr_eq(&part.0, cover))
+            .map(|(_, part)| part)
+    }
+
+    /// Lets go of parts without watches: each keeps a whole cover in memory.
+    fn prune(&mut self) {
+        let shared = &self.shared;
+        self.parts.retain(|(_, part)| {
+            let is_over = part.watches_len() == 0;
+            if is_over {
+                part.leave();
+                let life = part.life();
+                shared.parts().retain(|it| !Arc::ptr_eq(it, &life));
+            }
+            !is_over
+        });
+        if self.parts.len() <= 1 && !self.parts.iter().any(|it| it.1.is_asked_for_progress()) {
+            self.whole.set_several(false);
+        }
     }
 
     async fn register(&mut self, cover: &Arc<Cover>, creates: Vec<WatchCreate>) {
@@ -158,15 +171,26 @@ impl RelayStream {
             return;
         }
         let ids: Vec<_> = creates.iter().map(|create| create.watch_id).collect();
+        let shared = Arc::clone(&self.shared);
         let Some(part) = self.part(cover) else {
             return self.outbox.end(StreamEnd::Unavailable(NO_CLUSTER));
         };
         part.create(creates).await;
-        let mut seats = self.shared.seats();
+        let mut seats = shared.seats();
         for id in ids {
-            if let Some(seat) = seats.get_mut(&id) {
+            if part.has(id)
+                && let Some(seat) = seats.get_mut(&id)
+            {
                 seat.register();
+            } else {
+                // It was refused, or is over already.
+                seats.remove(&id);
             }
+        }
+        drop(seats);
+        if cover.plan().closed {
+            // It was let go of while this watch was on its way there, and nobody ends its streams a second time.
+            self.outbox.end(StreamEnd::Unavailable(NO_CLUSTER));
         }
     }
 }
@@ -225,29 +249,15 @@ impl WatchControl for RelayStream {
     }
 
     async fn request_progress(&mut self) {
-        let watching = self.parts.iter().enumerate();
-        let watching = watching.filter(|(_, (_, part))| part.watches_len() > 0);
-        let numbers: Vec<usize> = watching.map(|(number, _)| number).collect();
-        if numbers.is_empty() {
+        self.prune();
+        if self.parts.is_empty() {
             return;
         }
         let goal = self.covers.revision_now().await.unwrap_or_default();
-        for number in &numbers {
-            if let Some((cover, _)) = self.parts.get(*number) {
-                // When it does not come so far, what is true is said all the same.
-                cover.reach(0, goal, PROGRESS_PATIENCE).await;
-            }
-        }
-        for _ in 0..PROGRESS_TRIES_MAX {
-            self.joint.ask(numbers.iter().copied());
-            for number in &numbers {
-                if let Some((_, part)) = self.parts.get_mut(*number) {
-                    part.request_progress().await;
-                }
-            }
-            if !self.joint.is_overtaken() {
-                return;
-            }
+        for (cover, part) in &mut self.parts {
+            // When it does not come so far, what is true is said all the same.
+            cover.reach(0, goal, PROGRESS_PATIENCE).await;
+            part.request_progress().await;
         }
     }
 

@@ -13,8 +13,10 @@ pub(super) enum Health {
     Unknown,
     /// It answers, and says why it is of little use.
     Unfit(String),
-    /// It does not answer, or must not be asked.
+    /// It does not answer.
     Unreachable(String),
+    /// It belongs to another cluster, and must not be asked.
+    Foreign(String),
 }
 
 impl Health {
@@ -25,6 +27,7 @@ impl Health {
             Self::Unknown => 1,
             Self::Unfit(_) => 2,
             Self::Unreachable(_) => 3,
+            Self::Foreign(_) => 4,
         }
     }
 }
@@ -34,7 +37,7 @@ impl Display for Health {
         f.write_str(match self {
             Self::Well => "well",
             Self::Unknown => "not asked yet",
-            Self::Unfit(why) | Self::Unreachable(why) => why,
+            Self::Unfit(why) | Self::Unreachable(why) | Self::Foreign(why) => why,
         })
     }
 }

@@ -146,7 +146,7 @@ impl Endpoints {
             Some(header) if ours != 0 && header.cluster_id != ours => {
                 let theirs = header.cluster_id;
                 let why = format!("it belongs to cluster {theirs:x} and not to {ours:x}");
-                Health::Unreachable(why)
+                Health::Foreign(why)
             }
             _ => health,
         }
