@@ -6,7 +6,7 @@
 use super::backoff::Backoff;
 use super::call::open;
 use super::cover::{Cover, Plan};
-use super::covers::{Covers, revision_now};
+use super::covers::{Covers, Unanswered, revision_now};
 use super::endpoints::Active;
 use super::heard::{Heard, Listener};
 use crate::actors::Broadcast;
@@ -39,6 +39,8 @@ enum End {
     Compacted(Revision),
     /// The cluster is another one than before.
     OtherCluster,
+    /// The cluster wants to know who asks.
+    Refused(Arc<str>),
     /// Something else was the matter.
     Broken(String),
 }
@@ -94,6 +96,12 @@ impl Feed {
                     broadcast.end_streams("the cluster is another one");
                     return self.covers.let_go(&self.cover);
                 }
+                End::Refused(words) => {
+                    log::error!("the cluster refuses to be watched, and all watches end: {words}");
+                    // Who comes back is told the same by the cluster itself.
+                    broadcast.end_streams("the cluster refuses to be watched");
+                    return self.covers.let_go(&self.cover);
+                }
                 End::Broken(why) => {
                     log::warn!("a watch on the cluster has ended: {why}");
                     self.covers.endpoints().doubt(generation);
@@ -136,7 +144,8 @@ impl Feed {
         match revision_now(self.covers.endpoints(), self.covers.limits().patience).await {
             Ok(revision) if revision < head => return End::OtherCluster,
             Ok(_) => {}
-            Err(why) => return End::Broken(why),
+            Err(Unanswered::Refused(words)) => return End::Refused(words),
+            Err(Unanswered::Away(why)) => return End::Broken(why),
         }
         let mut call = match open(active.channel, &plan.range, head.next(), plan.with_prev).await {
             Ok(call) => call,
