@@ -19,7 +19,7 @@ const ITEM_OVERHEAD_BYTES: usize = 128;
 const SHARED_PART: usize = 8;
 
 /// Why a watch was not created. The stream stays open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WatchRejection {
     /// The start revision is negative.
     NegativeStart,
@@ -34,6 +34,8 @@ pub enum WatchRejection {
         /// The limit that was reached.
         max: usize,
     },
+    /// The cluster behind a relay refuses it, in these words.
+    Refused(Arc<str>),
 }
 
 /// One response of a stream, before it is encoded.

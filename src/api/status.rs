@@ -167,7 +167,7 @@ pub(crate) fn stream_end(end: StreamEnd) -> Status {
 }
 
 /// The `cancel_reason` of a watch that was not created.
-pub(crate) fn rejection(reason: WatchRejection) -> Cow<'static, str> {
+pub(crate) fn rejection(reason: &WatchRejection) -> Cow<'static, str> {
     match reason {
         WatchRejection::NegativeStart => {
             "etcdserver: mvcc: required revision has been compacted".into()
@@ -181,6 +181,7 @@ pub(crate) fn rejection(reason: WatchRejection) -> Cow<'static, str> {
         WatchRejection::TooManyWatches { max } => {
             format!("vigil: too many watches, the limit is {max}").into()
         }
+        WatchRejection::Refused(words) => words.to_string().into(),
     }
 }
 
@@ -348,17 +349,17 @@ mod tests {
     #[test]
     fn cancel_reasons_are_the_protocols() {
         assert_eq!(
-            rejection(WatchRejection::EmptyRange),
+            rejection(&WatchRejection::EmptyRange),
             "mvcc: watcher range is empty"
         );
         assert_eq!(
-            rejection(WatchRejection::DuplicateId),
+            rejection(&WatchRejection::DuplicateId),
             "mvcc: duplicate watch ID provided on the WatchStream"
         );
         assert_eq!(
-            rejection(WatchRejection::NegativeStart),
+            rejection(&WatchRejection::NegativeStart),
             "etcdserver: mvcc: required revision has been compacted"
         );
-        assert!(rejection(WatchRejection::TooManyWatches { max: 3 }).contains('3'));
+        assert!(rejection(&WatchRejection::TooManyWatches { max: 3 }).contains('3'));
     }
 }

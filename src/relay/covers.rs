@@ -14,10 +14,13 @@ use crate::api::pb::etcdserverpb::kv_client::KvClient;
 use crate::model::{KeyRange, Revision};
 use actix::prelude::*;
 use bytes::Bytes;
+use std::error::Error;
+use std::fmt;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
+use tonic::{Code, Status};
 
 /// The bounds of a relay's watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,19 +141,20 @@ impl Covers {
     }
 
     /// The cluster's revision, once a majority has confirmed it.
-    pub(super) async fn revision_now(&self) -> Result<Revision, String> {
+    pub(super) async fn revision_now(&self) -> Result<Revision, Unanswered> {
         revision_now(&self.0.endpoints, self.0.limits.patience).await
     }
 
     /// The same from whichever member answers first: who asks may come just when one has died, and another one is found as
     /// long as there is patience.
-    pub(super) async fn revision_in_the_end(&self) -> Result<Revision, String> {
+    pub(super) async fn revision_in_the_end(&self) -> Result<Revision, Unanswered> {
         let mut backoff = Backoff::default();
         let deadline = Instant::now() + self.0.limits.patience;
         loop {
             let asked = self.revision_now().await;
             let pause = backoff.next();
-            if asked.is_ok() || Instant::now() + pause >= deadline {
+            let is_away = matches!(asked, Err(Unanswered::Away(_)));
+            if !is_away || Instant::now() + pause >= deadline {
                 return asked;
             }
             sleep(pause).await;
@@ -202,12 +206,40 @@ impl Covers {
     }
 }
 
+/// Why the cluster's revision is not known.
+#[derive(Clone, Debug)]
+pub(super) enum Unanswered {
+    /// The cluster does not tell it to us, in these words: it wants to know who asks.
+    Refused(Arc<str>),
+    /// Nobody has answered.
+    Away(String),
+}
+
+impl fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(words) => f.write_str(words),
+            Self::Away(why) => f.write_str(why),
+        }
+    }
+}
+
+/// What a cluster with authentication answers somebody without a name.
+fn is_refusal(status: &Status) -> bool {
+    let of_us = [
+        Code::InvalidArgument,
+        Code::PermissionDenied,
+        Code::Unauthenticated,
+    ];
+    status.source().is_none() && of_us.contains(&status.code())
+}
+
 /// The cluster's revision, as of some moment after this was asked.
 pub(super) async fn revision_now(
     endpoints: &Endpoints,
     patience: Duration,
-) -> Result<Revision, String> {
-    let active = endpoints.usable().await?;
+) -> Result<Revision, Unanswered> {
+    let active = endpoints.usable().await.map_err(Unanswered::Away)?;
     let request = RangeRequest {
         key: Bytes::from_static(b"\0"),
         count_only: true,
@@ -216,14 +248,19 @@ pub(super) async fn revision_now(
     let mut client = KvClient::new(active.channel);
     let header = match timeout(patience, client.range(request)).await {
         Ok(Ok(answer)) => answer.into_inner().header.unwrap_or_default(),
+        Ok(Err(status)) if is_refusal(&status) => {
+            return Err(Unanswered::Refused(status.message().into()));
+        }
         Ok(Err(status)) => {
             endpoints.doubt(active.generation);
-            return Err(format!("{}: {}", active.name, status.message()));
+            let why = format!("{}: {}", active.name, status.message());
+            return Err(Unanswered::Away(why));
         }
         Err(_) => {
             endpoints.give_up(active.generation);
             let within = patience.as_millis();
-            return Err(format!("{}: no answer within {within} ms", active.name));
+            let why = format!("{}: no answer within {within} ms", active.name);
+            return Err(Unanswered::Away(why));
         }
     };
     endpoints.note(&header);

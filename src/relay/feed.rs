@@ -6,7 +6,7 @@
 use super::backoff::Backoff;
 use super::call::open;
 use super::cover::{Cover, Plan};
-use super::covers::{Covers, revision_now};
+use super::covers::{Covers, Unanswered, revision_now};
 use super::endpoints::Active;
 use super::heard::{Heard, Listener};
 use crate::actors::Broadcast;
@@ -44,6 +44,8 @@ enum End {
     Compacted(Revision),
     /// The cluster is another one than before.
     OtherCluster,
+    /// The cluster wants to know who asks.
+    Refused(Arc<str>),
     /// Something else was the matter.
     Broken(String),
 }
@@ -113,6 +115,12 @@ impl Feed {
                     log::error!("the cluster is another one than before: all watches end");
                     return;
                 }
+                End::Refused(words) => {
+                    log::error!("the cluster refuses to be watched, and all watches end: {words}");
+                    // Who comes back is told the same by the cluster itself.
+                    broadcast.end_streams("the cluster refuses to be watched");
+                    return self.covers.let_go(&self.cover);
+                }
                 End::Broken(why) => {
                     log::warn!("a watch on the cluster has ended: {why}");
                     if self.covers.endpoints().is_another_cluster() {
@@ -170,7 +178,8 @@ impl Feed {
                 return End::OtherCluster;
             }
             Ok(_) => {}
-            Err(why) => return End::Broken(why),
+            Err(Unanswered::Refused(words)) => return End::Refused(words),
+            Err(Unanswered::Away(why)) => return End::Broken(why),
         }
         let mut call = match open(active.channel, &plan.range, head.next(), plan.with_prev).await {
             Ok(call) => call,

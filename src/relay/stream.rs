@@ -4,7 +4,7 @@
 //! nothing that had happened before. It never decides what a watcher is sent.
 
 use super::cover::{Cover, Seat};
-use super::covers::Covers;
+use super::covers::{Covers, Unanswered};
 use crate::actors::{
     Outbox, OutboxReader, StreamEnd, StreamItem, StreamLife, StreamState, WatchCreate,
     WatchRejection, WatchStream, Whole,
@@ -33,6 +33,9 @@ pub struct RelayStream {
     shared: Arc<Shared>,
     next_id: i64,
 }
+
+/// A watch that is asked for, and where it has a seat.
+type Seated = (WatchCreate, Result<Arc<Cover>, WatchRejection>);
 
 /// What lives as long as the client reads.
 #[derive(Debug, Default)]
@@ -117,17 +120,26 @@ impl RelayStream {
     }
 
     /// Waits until each cover has come as far as the cluster had when this was asked.
-    async fn settle(&self, covers: &[(Arc<Cover>, u64)]) -> bool {
-        let Ok(goal) = self.covers.revision_in_the_end().await else {
-            return false;
-        };
+    async fn settle(&self, covers: &[(Arc<Cover>, u64)]) -> Result<(), Unanswered> {
+        let goal = self.covers.revision_in_the_end().await?;
         let patience = self.covers.limits().patience;
         for (cover, version) in covers {
             if !cover.reach(*version, goal, patience).await {
-                return false;
+                return Err(Unanswered::Away(NO_CLUSTER.to_owned()));
             }
         }
-        true
+        Ok(())
+    }
+
+    /// The cluster does not let us watch: nobody has a seat after all.
+    fn refuse(&self, seated: &mut [Seated], words: &Arc<str>) {
+        let mut seats = self.shared.seats();
+        for (create, cover) in seated {
+            if cover.is_ok() {
+                seats.remove(&create.watch_id);
+                *cover = Err(WatchRejection::Refused(Arc::clone(words)));
+            }
+        }
     }
 
     /// The part of the stream that lives in this cover.
@@ -197,7 +209,7 @@ impl RelayStream {
 
 impl WatchControl for RelayStream {
     async fn create(&mut self, creates: Vec<WatchCreate>) {
-        let mut seated = Vec::with_capacity(creates.len());
+        let mut seated: Vec<Seated> = Vec::with_capacity(creates.len());
         let mut covers: Vec<(Arc<Cover>, u64)> = Vec::new();
         for mut create in creates {
             let cover = self.seat(&mut create);
@@ -210,8 +222,14 @@ impl WatchControl for RelayStream {
             }
             seated.push((create, cover));
         }
-        if !covers.is_empty() && !self.settle(&covers).await {
-            return self.outbox.end(StreamEnd::Unavailable(NO_CLUSTER));
+        if !covers.is_empty() {
+            match self.settle(&covers).await {
+                Ok(()) => {}
+                Err(Unanswered::Refused(words)) => self.refuse(&mut seated, &words),
+                Err(Unanswered::Away(_)) => {
+                    return self.outbox.end(StreamEnd::Unavailable(NO_CLUSTER));
+                }
+            }
         }
         // In the order in which they were asked for, as many at a time as lie in one cover.
         let mut run: Option<(Arc<Cover>, Vec<WatchCreate>)> = None;

@@ -275,7 +275,7 @@ impl<B: StoreBackend> LineWatch<B> {
                 }
                 Next::Item(StreamItem::Compacted { .. }) => return Ok(None),
                 Next::Item(StreamItem::Rejected { reason, .. }) => {
-                    return Err(Status::resource_exhausted(status::rejection(reason)));
+                    return Err(Status::resource_exhausted(status::rejection(&reason)));
                 }
                 Next::Item(_) => {}
                 Next::End(end) => return Err(status::stream_end(end)),

@@ -160,7 +160,7 @@ impl WatchBody {
                     cancel_reason: if fault::active(Fault::RejectedWithoutReason) {
                         String::new()
                     } else {
-                        status::rejection(reason).into_owned()
+                        status::rejection(&reason).into_owned()
                     },
                     ..self.head(WatchId::STREAM, revision)
                 });

@@ -86,7 +86,7 @@ async fn next(watching: &mut Watching, mut stop: StopSignal) -> Result<StreamIte
 }
 
 fn refused(reason: WatchRejection) -> HttpResponse {
-    let text = status::rejection(reason).into_owned();
+    let text = status::rejection(&reason).into_owned();
     reply::error(&match reason {
         WatchRejection::TooManyWatches { .. } => Status::resource_exhausted(text),
         _ => Status::invalid_argument(text),

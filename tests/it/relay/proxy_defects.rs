@@ -1,6 +1,6 @@
 //! What etcd's own proxy gets wrong, each as a test of a relay in the same place.
 //!
-//! The numbers are those of the list in `docs/differences.md`; what a watch is owed is known from what was written.
+//! Each begins with what goes wrong there and how it would show here; what a watch is owed is known from what was written.
 
 mod cluster_side;
 mod life;

@@ -27,7 +27,10 @@ fn create(number: usize) -> WatchCreateRequest {
 
 /// How many of the keys are in a watch's range, of which there is one in each shelf of each room.
 fn due(number: usize) -> usize {
-    if number % 3 == 0 { ROOMS } else { 1 }
+    match number % 3 {
+        0 => ROOMS,
+        _ => 1,
+    }
 }
 
 /// Creates the watches of one stream, waits until all streams have theirs, and reads until each was told all it is due.
@@ -36,9 +39,9 @@ async fn stream(client: Client, first: usize, all_created: &tokio::sync::Barrier
     for number in first..first + WATCHES_PER_STREAM {
         stream.create(create(number));
     }
-    for at in 0..WATCHES_PER_STREAM {
+    for at in (0..).take(WATCHES_PER_STREAM) {
         let created = stream.next().await;
-        let is_next = created.created && created.watch_id == at as i64;
+        let is_next = created.created && created.watch_id == at;
         assert!(is_next && !created.canceled, "{created:?}");
     }
     // Once when everybody has arrived, and once when the cluster was asked what it holds.

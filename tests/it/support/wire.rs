@@ -11,13 +11,14 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// What becomes of what is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    Open,
+#[derive(Clone, Copy, Debug, Default)]
+struct Way {
     /// Nothing passes, and nobody is told.
-    Stalled,
-    /// Connections end, and no new one begins.
-    Cut,
+    is_stalled: bool,
+    /// No connection begins.
+    is_cut: bool,
+    /// Connections from before the last cut end, however short it was.
+    cuts: u64,
 }
 
 /// A network with one server on it.
@@ -34,16 +35,20 @@ impl Wire {
     pub(crate) async fn to(server: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let endpoint = listener.local_addr().expect("a bound port").to_string();
-        let (way, of_connections) = watch::channel(Way::Open);
+        let (way, of_connections) = watch::channel(Way::default());
         let bytes_down = Arc::new(AtomicU64::new(0));
         let (server, down) = (server.to_owned(), Arc::clone(&bytes_down));
         let accepting = tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
-                if *of_connections.borrow() == Way::Cut {
+                let now = *of_connections.borrow();
+                if now.is_cut {
                     continue;
                 }
-                let (server, way, down) =
-                    (server.clone(), of_connections.clone(), Arc::clone(&down));
+                let way = Passage {
+                    way: of_connections.clone(),
+                    cuts: now.cuts,
+                };
+                let (server, down) = (server.clone(), Arc::clone(&down));
                 tokio::spawn(connect(near, server, way, down));
             }
         });
@@ -62,17 +67,23 @@ impl Wire {
 
     /// Everything passes.
     pub(crate) fn open(&self) {
-        self.way.send_replace(Way::Open);
+        self.way.send_modify(|way| {
+            way.is_stalled = false;
+            way.is_cut = false;
+        });
     }
 
     /// Nothing passes, and nobody is told.
     pub(crate) fn stall(&self) {
-        self.way.send_replace(Way::Stalled);
+        self.way.send_modify(|way| way.is_stalled = true);
     }
 
     /// Connections end, and no new one begins.
     pub(crate) fn cut(&self) {
-        self.way.send_replace(Way::Cut);
+        self.way.send_modify(|way| {
+            way.is_cut = true;
+            way.cuts += 1;
+        });
     }
 
     /// What has come from the server so far.
@@ -88,12 +99,32 @@ impl Drop for Wire {
     }
 }
 
-async fn connect(
-    near: TcpStream,
-    server: String,
+/// The way of one connection.
+#[derive(Clone, Debug)]
+struct Passage {
     way: watch::Receiver<Way>,
-    bytes_down: Arc<AtomicU64>,
-) {
+    /// As many as there had been when it began.
+    cuts: u64,
+}
+
+impl Passage {
+    /// Waits until the connection is cut.
+    async fn is_cut(&mut self) {
+        let cuts = self.cuts;
+        // An error says that nobody cuts it any more, and that the test is over.
+        let _ = self.way.wait_for(|way| way.cuts != cuts).await;
+    }
+
+    /// Waits until something passes; false when nothing ever will.
+    async fn is_open(&mut self) -> bool {
+        let cuts = self.cuts;
+        let decided = |way: &Way| way.cuts != cuts || !way.is_stalled;
+        let decided = self.way.wait_for(decided).await;
+        decided.is_ok_and(|way| way.cuts == cuts)
+    }
+}
+
+async fn connect(near: TcpStream, server: String, way: Passage, bytes_down: Arc<AtomicU64>) {
     let Ok(far) = within("a connection to the server", TcpStream::connect(server)).await else {
         return;
     };
@@ -109,7 +140,7 @@ async fn connect(
 async fn carry(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
-    mut way: watch::Receiver<Way>,
+    mut way: Passage,
     count: Arc<AtomicU64>,
 ) {
     let mut buffer = vec![0; 64 << 10];
@@ -119,17 +150,16 @@ async fn carry(
                 Ok(1..) => read,
                 _ => return,
             },
-            _ = way.wait_for(|way| *way == Way::Cut) => return,
+            () = way.is_cut() => return,
         };
         let passed = passed.unwrap_or_default();
-        match way.wait_for(|way| *way != Way::Stalled).await.as_deref() {
-            Ok(Way::Open) => {}
-            _ => return,
+        if !way.is_open().await {
+            return;
         }
         count.fetch_add(passed as u64, Ordering::SeqCst);
         tokio::select! {
             written = to.write_all(&buffer[..passed]) => if written.is_err() { return },
-            _ = way.wait_for(|way| *way == Way::Cut) => return,
+            () = way.is_cut() => return,
         }
     }
 }

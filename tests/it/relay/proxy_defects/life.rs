@@ -5,6 +5,7 @@
 use crate::support::requests::on;
 use crate::support::stream::revisions_in;
 use crate::support::{Peer, PeerKind, Relay, Wire, eventually, within};
+use etcd_client::AuthClient;
 use tonic::Code;
 
 // The proxy hangs when watches are cancelled while the cluster is away, and deadlocks when it is started without one.
@@ -61,4 +62,40 @@ async fn d05_created_names_the_cluster_also_when_it_was_not_known_before() {
     assert!(created.created && !created.canceled, "{created:?}");
     let theirs = etcd.watch().created(on("a")).await;
     assert_eq!(created.header, theirs.header);
+}
+
+async fn enable_auth(endpoint: &str) {
+    let client = etcd_client::Client::connect([endpoint], None).await;
+    let mut auth: AuthClient = client.expect("a connection").auth_client();
+    auth.user_add("root", "secret", None).await.expect("a user");
+    auth.role_add("root").await.expect("a role");
+    let granted = auth.user_grant_role("root", "root").await;
+    granted.expect("the user has the role");
+    auth.auth_enable().await.expect("authentication");
+}
+
+// When the cluster refuses what the proxy watches for its clients, the proxy keeps that to itself: they would wait for ever
+// for events that nobody may be told of.
+#[tokio::test]
+async fn d06_a_refusal_of_the_cluster_is_passed_on() {
+    let etcd = Peer::start(PeerKind::Etcd).await;
+    let wire = Wire::to(etcd.endpoint()).await;
+    let relay = Relay::before(&[wire.endpoint()]).await;
+    let client = relay.connect().await;
+    let mut earlier = client.watch();
+    earlier.created(on("a")).await;
+    enable_auth(etcd.endpoint()).await;
+    let ours = client.watch().rejected(on("a")).await;
+    let theirs = etcd.watch().rejected(on("a")).await;
+    assert!(
+        theirs.cancel_reason.contains(&ours.cancel_reason),
+        "{ours:?}, {theirs:?}"
+    );
+    assert!(!ours.cancel_reason.is_empty());
+    // What was watched before is still told of, here as there, until the relay has to ask again.
+    wire.cut();
+    wire.open();
+    let (_, ended) = earlier.end().await;
+    assert_eq!(ended.unwrap_err().code(), Code::Unavailable);
+    client.watch().rejected(on("a")).await;
 }
