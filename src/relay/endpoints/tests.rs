@@ -119,5 +119,5 @@ async fn headers_tell_who_answers_and_never_go_back() {
     let ours = endpoints.same_cluster(Health::Well, Some(&header(7, 3, 1, 1)));
     assert_eq!(ours, Health::Well);
     let other = endpoints.same_cluster(Health::Well, Some(&header(8, 3, 1, 1)));
-    assert!(matches!(other, Health::Unreachable(_)), "{other}");
+    assert!(matches!(other, Health::Foreign(_)), "{other}");
 }

@@ -1,0 +1,187 @@
+//! One watch on the cluster, from where its cover stands until it ends: what it says goes to the ring.
+//!
+//! How far it has come is asked only once it has begun, so that no answer to that can be about anything else.
+
+use super::super::backoff::Backoff;
+use super::super::call::{Call, open};
+use super::super::cover::Plan;
+use super::super::covers::{Unanswered, revision_now};
+use super::super::endpoints::Active;
+use super::super::heard::{Heard, Listener};
+use super::{End, Feed};
+use crate::actors::Broadcast;
+use crate::api::pb::etcdserverpb::WatchResponse;
+use crate::model::Revision;
+use std::time::Duration;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+/// How often the cluster is asked again how far it has come while somebody waits for that: it does not answer while it is
+/// itself behind with a watch.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// How often it is asked while nobody waits, so that a watch which nothing happens in does not fall behind what is compacted.
+const ASK_IDLE: Duration = Duration::from_secs(2);
+/// How long a cluster may say nothing to that before another endpoint is tried.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+/// How long a watch that is to be replaced may take to come as far as the cluster is known to be.
+const LEAVING_MAX: Duration = Duration::from_millis(200);
+/// A watch that is held.
+pub(super) struct Session<'a> {
+    feed: &'a Feed,
+    broadcast: &'a Broadcast,
+    plan: Plan,
+    call: Call,
+    listener: Listener,
+    is_created: bool,
+    heard_last: Instant,
+    asked_last: Instant,
+    /// Since when another watch is wanted.
+    leaving: Option<Instant>,
+    /// Where the cover stood when it last moved, or had nowhere to go.
+    moved: (Revision, Instant),
+}
+
+impl<'a> Session<'a> {
+    /// Begins to watch what is planned.
+    pub(super) async fn begin(
+        feed: &'a Feed,
+        broadcast: &'a Broadcast,
+        plan: Plan,
+        active: Active,
+    ) -> Result<Self, End> {
+        let head = broadcast.head();
+        let endpoints = feed.covers.endpoints();
+        // A member may lag; a cluster whose majority has less than was published was put back to an earlier state.
+        match revision_now(endpoints, feed.covers.limits().patience).await {
+            Ok(revision) if revision < head => {
+                endpoints.was_put_back();
+                return Err(End::OtherCluster);
+            }
+            Ok(_) => {}
+            Err(Unanswered::Refused(words)) => return Err(End::Refused(words)),
+            Err(Unanswered::Away(why)) => return Err(End::Broken(why)),
+        }
+        let opened = open(active.channel, &plan.range, head.next(), plan.with_prev).await;
+        let call = opened.map_err(|status| End::Broken(status.to_string()))?;
+        let (listener, now) = (Listener::new(head, plan.with_prev), Instant::now());
+        Ok(Self {
+            feed,
+            broadcast,
+            plan,
+            call,
+            listener,
+            is_created: false,
+            heard_last: now,
+            asked_last: now,
+            leaving: None,
+            moved: (head, now),
+        })
+    }
+
+    /// Holds it until it ends.
+    pub(super) async fn run(mut self, backoff: &mut Backoff, cluster_id: &mut Option<u64>) -> End {
+        let mut again = interval(ASK_AGAIN);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            if self.has_left() {
+                return End::Replanned;
+            }
+            let went_on = tokio::select! {
+                biased;
+                said = self.call.next() => match said {
+                    Ok(Some(response)) => self.hear(response, backoff, cluster_id),
+                    Ok(None) => Err(End::Broken("it was closed".to_owned())),
+                    Err(status) => Err(End::Broken(status.to_string())),
+                },
+                () = self.feed.cover.changed.notified() => self.replan(),
+                _ = again.tick() => self.look(),
+            };
+            if let Err(end) = went_on {
+                return end;
+            }
+        }
+    }
+
+    /// True when another watch is wanted and may begin: behind where this one stands, so that the less there is in between,
+    /// the less can be compacted in between.
+    fn has_left(&mut self) -> bool {
+        let head = self.broadcast.head();
+        let is_behind = self.feed.covers.endpoints().revision() > head;
+        if !is_behind || head != self.moved.0 {
+            self.moved = (head, Instant::now());
+        }
+        let may_go =
+            |since: Instant| !self.is_created || !is_behind || since.elapsed() > LEAVING_MAX;
+        self.leaving.is_some_and(may_go)
+    }
+
+    fn hear(
+        &mut self,
+        response: WatchResponse,
+        backoff: &mut Backoff,
+        cluster_id: &mut Option<u64>,
+    ) -> Result<(), End> {
+        self.heard_last = Instant::now();
+        // A relay that has not reached its cluster yet says 0.
+        let header = response.header.as_ref();
+        if let Some(header) = header.filter(|header| header.cluster_id != 0) {
+            if *cluster_id.get_or_insert(header.cluster_id) != header.cluster_id {
+                return Err(End::OtherCluster);
+            }
+            self.feed.covers.endpoints().note(header);
+        }
+        match self.listener.hear(response) {
+            Ok(Heard::Created) => {
+                self.is_created = true;
+                self.ask();
+                return Ok(());
+            }
+            Ok(Heard::Commits(commits)) => self.broadcast.publish(&commits),
+            Ok(Heard::Progress(revision)) => self.broadcast.advance(revision),
+            Ok(Heard::Part) => {}
+            Ok(Heard::Compacted(revision)) => return Err(End::Compacted(revision)),
+            Ok(Heard::Canceled(why)) | Err(why) => return Err(End::Broken(why)),
+        }
+        backoff.reset();
+        self.feed.note_head(self.broadcast);
+        Ok(())
+    }
+
+    /// The plan is another, or somebody waits.
+    fn replan(&mut self) -> Result<(), End> {
+        let plan = self.feed.cover.plan();
+        if plan.closed {
+            return Err(End::Replanned);
+        }
+        if plan.version != self.plan.version {
+            self.leaving.get_or_insert_with(Instant::now);
+        }
+        if self.leaving.is_some() || plan.goal > self.broadcast.head() {
+            self.ask();
+        }
+        Ok(())
+    }
+
+    /// A while has passed.
+    fn look(&mut self) -> Result<(), End> {
+        if self.heard_last.elapsed() > SILENCE_MAX {
+            return Err(End::Broken("the cluster says nothing".to_owned()));
+        }
+        // An upstream may answer and have lost its own cluster.
+        if self.moved.1.elapsed() > SILENCE_MAX {
+            return Err(End::Broken("the cluster has more than it tells".to_owned()));
+        }
+        let is_waited_for = self.feed.cover.plan().goal > self.broadcast.head();
+        if is_waited_for || self.asked_last.elapsed() >= ASK_IDLE {
+            self.ask();
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self) {
+        if self.is_created {
+            self.call.ask_progress();
+            self.asked_last = Instant::now();
+        }
+    }
+}
