@@ -12,6 +12,7 @@ use super::protocol::{Committed, Inspection, Retire};
 use super::supervision::{Shared, Supervision, Worker};
 use super::watch_stream::WatchStream;
 use crate::model::{Commit, Revision};
+use crate::watch::RingRead;
 use actix::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -46,6 +47,13 @@ impl Broadcast {
     /// Everything up to here was published.
     pub(crate) fn head(&self) -> Revision {
         self.shared.ring.head()
+    }
+
+    /// What comes after a revision, as far as the ring has it.
+    pub(crate) fn read(&self, after: Revision) -> RingRead {
+        let limits = self.shared.limits.batch;
+        let (bytes, revisions) = (limits.delivery_bytes_max, limits.revisions_per_batch_max);
+        self.shared.ring.read(after, bytes, revisions)
     }
 
     /// Publishes commits, ascending and all behind the head.

@@ -16,6 +16,16 @@ pub struct RelayArgs {
         value_name = "HOST:PORT,..."
     )]
     pub upstream: String,
+    /// What keys begin with whose reads are answered from the relay's memory, with commas between them; all keys of it are held
+    /// there.
+    #[arg(
+        long,
+        env = "VIGIL_CACHE",
+        hide_env_values = true,
+        value_name = "PREFIX,...",
+        value_delimiter = ','
+    )]
+    pub cache: Vec<String>,
     /// Address to serve clients on, with or without http:// or https:// before it; port 0 takes a free one.
     #[arg(
         long,

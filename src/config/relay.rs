@@ -10,6 +10,7 @@ use crate::cli::{RelayArgs, RelayLimitArgs};
 use crate::relay::RelayLimits;
 use crate::server::{RelayConfig, ServerLimits};
 use crate::tls::{ClientFiles, Target};
+use bytes::Bytes;
 use log::LevelFilter;
 
 /// Each is a watch on the cluster, with rings and actors of its own.
@@ -41,6 +42,7 @@ impl TryFrom<RelayArgs> for RelayStart {
             tls: tls::given(&args.cert, &args.listen_client)?,
             workers,
             http: http_settings(&args.http)?,
+            cache: args.cache.into_iter().map(Bytes::from).collect(),
             watching: watching(&args.limits)?,
             limits: limits(&args.limits)?,
         };

@@ -2,6 +2,7 @@
 //!
 //! It passes on, and decides nothing.
 
+use super::cache::Caches;
 use super::covers::Covers;
 use super::endpoints::Endpoints;
 use super::pass_on::PassOn;
@@ -17,16 +18,18 @@ use crate::model::Revision;
 pub struct RelayBackend {
     endpoints: Endpoints,
     covers: Covers,
+    caches: Caches,
     /// The worker on whose thread those connections live.
     worker: usize,
 }
 
 impl RelayBackend {
     /// The backend of the connections that live on one worker.
-    pub fn new(endpoints: Endpoints, covers: Covers, worker: usize) -> Self {
+    pub fn new(endpoints: Endpoints, covers: Covers, caches: Caches, worker: usize) -> Self {
         Self {
             endpoints,
             covers,
+            caches,
             worker,
         }
     }
@@ -36,7 +39,7 @@ impl Served for RelayBackend {
     type Calls = PassOn;
 
     fn calls(&self, serving: Serving) -> PassOn {
-        PassOn::new(self.endpoints.clone(), serving)
+        PassOn::new(self.endpoints.clone(), self.caches.clone(), serving)
     }
 }
 
@@ -56,7 +59,11 @@ impl Backend for RelayBackend {
     }
 
     fn measures(&self) -> Vec<Measure> {
-        self.endpoints.measures()
+        let mut measures = self.endpoints.measures();
+        if !self.caches.is_empty() {
+            measures.extend(self.caches.measures());
+        }
+        measures
     }
 
     async fn check(&self, depth: Depth) -> Result<(), BackendError> {

@@ -182,6 +182,22 @@ impl Cover {
     pub(super) fn close(&self) {
         self.state().plan.closed = true;
         self.changed.notify_one();
+        // Whoever waits for it to move has to look.
+        self.standing.send_modify(|_| {});
+    }
+
+    /// Somebody waits until everything up to here was published.
+    pub(super) fn hurry(&self, goal: Revision) {
+        {
+            let plan = &mut self.state().plan;
+            plan.goal = plan.goal.max(goal);
+        }
+        self.changed.notify_one();
+    }
+
+    /// What is true of it, for whoever follows that.
+    pub(super) fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
     }
 
     /// The feed has begun.
@@ -210,11 +226,7 @@ impl Cover {
         if reached(&standing.borrow_and_update()) {
             return true;
         }
-        {
-            let mut state = self.state();
-            state.plan.goal = state.plan.goal.max(goal);
-        }
-        self.changed.notify_one();
+        self.hurry(goal);
         let reached = timeout(patience, standing.wait_for(reached)).await;
         matches!(reached, Ok(Ok(_)))
     }

@@ -6,7 +6,7 @@ use super::backoff::Backoff;
 use super::cover::{Cover, Seat};
 use super::endpoints::Endpoints;
 use super::late::Late;
-use super::rules::{Place, place};
+use super::rules::{Place, contains, place};
 use super::upstream::{Open, Upstream};
 use crate::actors::{EngineLimits, Inspection};
 use crate::api::pb::etcdserverpb::RangeRequest;
@@ -130,6 +130,16 @@ impl Covers {
             upstream.do_send(Open(cover));
         }
         seat
+    }
+
+    /// Somebody waits until everything up to here was published of a range.
+    pub(super) fn hurry(&self, range: &KeyRange, goal: Revision) {
+        let covers = self.covers().clone();
+        for cover in covers {
+            if contains(&cover.plan().range, range) {
+                cover.hurry(goal);
+            }
+        }
     }
 
     /// Fits covers to what is still watched, and lets go of those that nobody watches.

@@ -5,6 +5,7 @@
 
 mod backend;
 mod backoff;
+mod cache;
 mod call;
 mod connect;
 mod cover;
@@ -20,6 +21,7 @@ mod stream;
 mod upstream;
 
 pub use backend::RelayBackend;
+pub use cache::Caches;
 pub use covers::{Covers, RelayLimits};
 pub use endpoints::{Active, Endpoints, EndpointsError};
 pub use pass_on::PassOn;

@@ -3,16 +3,22 @@
 //! A call that may have been carried out is never made a second time: it ends with Unavailable, and the client decides. Only
 //! one that provably never left is tried once more, on the next upstream.
 
+use super::cache::Caches;
 use super::endpoints::{Active, Endpoints};
 use super::passing::{Lender, Passing, broken_off};
+use crate::api::pb::etcdserverpb::{RangeRequest, RangeResponse};
 use crate::api::{BoxError, Calls, Serving, StopSignal};
-use bytes::Bytes;
-use futures_util::FutureExt;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, stream};
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
+    UPGRADE,
 };
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use prost::Message;
 use std::convert::Infallible;
 use std::error::Error;
 use std::sync::Arc;
@@ -37,18 +43,53 @@ const ENDLESS: [&str; 2] = [
     "/v3electionpb.Election/Observe",
 ];
 
+/// The call that a cache may answer.
+const RANGE_PATH: &str = "/etcdserverpb.KV/Range";
+/// What stands before each message of a call: whether it is compressed, and its length.
+const FRAME_HEAD_BYTES: usize = 5;
+
 /// Passes calls on.
 #[derive(Clone, Debug)]
 pub struct PassOn {
     endpoints: Endpoints,
+    caches: Caches,
+    /// Bytes of the longest read that is looked at here.
+    request_bytes_max: usize,
     stop: StopSignal,
 }
 
 impl PassOn {
-    /// Passes calls on to the upstream in use, until the server stops.
-    pub(super) fn new(endpoints: Endpoints, serving: Serving) -> Self {
-        let Serving { stop, .. } = serving;
-        Self { endpoints, stop }
+    /// Passes calls on to the upstream in use, until the server stops, but for reads that a cache can answer.
+    pub(super) fn new(endpoints: Endpoints, caches: Caches, serving: Serving) -> Self {
+        let Serving { stop, limits, .. } = serving;
+        Self {
+            endpoints,
+            caches,
+            request_bytes_max: limits.request_bytes_max,
+            stop,
+        }
+    }
+
+    /// Reads from what is known here, if that can be; else it is a call like any other.
+    async fn read<R>(self, request: Request<R>) -> Response<Body>
+    where
+        R: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        R::Error: Into<BoxError> + Send,
+    {
+        let (head, body) = request.into_parts();
+        let whole = Limited::new(body, self.request_bytes_max + FRAME_HEAD_BYTES);
+        let body = match whole.collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) => return Status::from_error(error).into_http(),
+        };
+        let range = message(&body).and_then(|message| RangeRequest::decode(message).ok());
+        if let Some(range) = range
+            && let Some(answer) = self.caches.answer(&range).await
+        {
+            return answered(&answer);
+        }
+        let call = Call::of(Request::from_parts(head, Full::new(body)));
+        self.answer(call).await
     }
 
     async fn answer(self, call: Call) -> Response<Body> {
@@ -130,6 +171,9 @@ impl Calls for PassOn {
         R::Error: Into<BoxError> + Send,
     {
         let this = self.clone();
+        if request.uri().path() == RANGE_PATH && !self.caches.is_empty() {
+            return async move { Ok(this.read(request).await) }.boxed();
+        }
         let call = Call::of(request);
         async move { Ok(this.answer(call).await) }.boxed()
     }
@@ -176,6 +220,31 @@ impl Call {
     fn is_endless(&self) -> bool {
         ENDLESS.contains(&self.path.path())
     }
+}
+
+/// The one message of a call, if it is whole, alone and not compressed.
+fn message(body: &[u8]) -> Option<&[u8]> {
+    let (head, message) = body.split_at_checked(FRAME_HEAD_BYTES)?;
+    let (flag, mut length) = head.split_first()?;
+    let length = usize::try_from(length.get_u32()).ok()?;
+    (*flag == 0 && message.len() == length).then_some(message)
+}
+
+/// An answer of one message, as a call that went well ends.
+fn answered(answer: &RangeResponse) -> Response<Body> {
+    let bytes = answer.encoded_len();
+    let mut framed = BytesMut::with_capacity(FRAME_HEAD_BYTES + bytes);
+    framed.put_u8(0);
+    framed.put_u32(u32::try_from(bytes).unwrap_or(u32::MAX));
+    framed.put(answer.encode_to_vec().as_slice());
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    let frames = [Frame::data(framed.freeze()), Frame::trailers(trailers)];
+    let frames = stream::iter(frames.map(Ok::<_, Infallible>));
+    let mut response = Response::new(Body::new(StreamBody::new(frames)));
+    let grpc = HeaderValue::from_static("application/grpc");
+    response.headers_mut().insert(CONTENT_TYPE, grpc);
+    response
 }
 
 /// The error of this kind among those that an error comes from.

@@ -5,9 +5,10 @@
 use super::run::{ServeError, bind};
 use super::{Listening, Server, ServerLimits, Worker, start};
 use crate::api::{HttpSettings, Member};
-use crate::relay::{Covers, Endpoints, EndpointsError, RelayBackend, RelayLimits};
+use crate::relay::{Caches, Covers, Endpoints, EndpointsError, RelayBackend, RelayLimits};
 use crate::tls::{ClientFiles, ServerFiles, ServerTls, Target, client_config};
 use actix_rt::Arbiter;
+use bytes::Bytes;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ pub struct RelayConfig {
     pub workers: usize,
     /// What can be set of the HTTP side.
     pub http: HttpSettings,
+    /// What keys begin with that reads are answered for from here.
+    pub cache: Vec<Bytes>,
     /// The bounds of what is watched.
     pub watching: RelayLimits,
     /// The bounds of the listener and of each connection.
@@ -55,7 +58,7 @@ pub async fn run_relay(
     let arbiters: Vec<_> = (0..config.workers).map(|_| Arbiter::new()).collect();
     let served = serve(
         (&config.upstreams, tls),
-        &config.watching,
+        (&config.watching, config.cache),
         &upstream_side,
         &arbiters,
         |workers| {
@@ -93,7 +96,7 @@ pub async fn run_relay(
 
 async fn serve(
     (upstreams, tls): (&[Target], Option<Arc<ClientConfig>>),
-    watching: &RelayLimits,
+    (watching, prefixes): (&RelayLimits, Vec<Bytes>),
     upstream_side: &Arbiter,
     arbiters: &[Arbiter],
     start: impl FnOnce(Vec<Worker<RelayBackend>>) -> Result<Server, ServeError>,
@@ -107,10 +110,13 @@ async fn serve(
         &upstream_side.handle(),
         threads,
     );
+    let of_caches = covers.clone();
+    let made = on_thread(upstream_side, move || Caches::start(&of_caches, &prefixes)).await;
+    let caches = made.ok_or(ServeError::Upstream(EndpointsError::None))?;
     let numbered = arbiters.iter().enumerate();
     let workers = numbered.map(|(number, arbiter)| Worker {
         arbiter: arbiter.handle(),
-        backend: RelayBackend::new(endpoints.clone(), covers.clone(), number),
+        backend: RelayBackend::new(endpoints.clone(), covers.clone(), caches.clone(), number),
     });
     start(workers.collect())
 }
@@ -121,10 +127,19 @@ async fn connect(
     tls: Option<Arc<ClientConfig>>,
     on: &Arbiter,
 ) -> Result<Endpoints, EndpointsError> {
-    let (tx, endpoints) = oneshot::channel();
-    on.spawn_fn(move || {
+    let made = on_thread(on, move || Endpoints::start(&upstreams, tls.as_ref())).await;
+    made.unwrap_or(Err(EndpointsError::None))
+}
+
+/// Makes something on a thread where it is to live; nothing when that has ended.
+async fn on_thread<T: Send + 'static>(
+    thread: &Arbiter,
+    make: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (tx, made) = oneshot::channel();
+    thread.spawn_fn(move || {
         // Nobody waits for it any more when the start has failed.
-        let _ = tx.send(Endpoints::start(&upstreams, tls.as_ref()));
+        let _ = tx.send(make());
     });
-    endpoints.await.unwrap_or(Err(EndpointsError::None))
+    made.await.ok()
 }

@@ -2,6 +2,7 @@
 //!
 //! What the answers mean is asked elsewhere, of etcd and of Vigil; here they only have to be the same.
 
+mod cache;
 mod failures;
 mod operations;
 mod promises;
