@@ -143,17 +143,22 @@ fn a_power_cut_leaves_a_whole_restored_store_or_none() {
             0 => dice.below(steps as u64 + 1) as usize,
             _ => steps - dice.below(steps.min(12) as u64) as usize,
         })
-        .chain([steps])
         .collect();
     places.sort_unstable();
+    // The end is cut in every way: only there it is certain what has to be there.
+    let in_the_end = Tail::ALL.map(|tail| (steps, tail));
+    let cuts_made = places.into_iter().map(|place| {
+        let tail = Tail::ALL[dice.below(Tail::ALL.len() as u64) as usize];
+        (place, tail)
+    });
+    let cuts_made: Vec<_> = cuts_made.chain(in_the_end).collect();
     let mut disk = Disk::new(&trace, &root, &before);
     let (mut done, mut whole) = (0, 0);
-    for place in places {
+    for (place, tail) in cuts_made {
         trace.steps[done..place]
             .iter()
             .for_each(|step| disk.step(step));
         done = place;
-        let tail = Tail::ALL[dice.below(Tail::ALL.len() as u64) as usize];
         let image = scratch();
         disk.image(tail, &mut dice, image.path());
         let target = image.path().join("data");

@@ -36,21 +36,9 @@ fn serializable(request: RangeRequest) -> RangeRequest {
     }
 }
 
-#[tokio::test]
-async fn reads_in_the_prefix_have_the_clusters_bytes_and_do_not_need_the_cluster() {
-    let etcd = Peer::start(PeerKind::Etcd).await;
-    let wire = Wire::to(etcd.endpoint()).await;
-    let direct = etcd.client();
-    for n in 0..30 {
-        direct.put(format!("k/{n:02}"), vec![n; 100]).await;
-    }
-    direct.delete("k/07", "").await;
-    direct.put("other", "1").await;
-    let relay = Relay::with_flags(&[wire.endpoint()], &["--cache", "k/"]).await;
-    let client = relay.connect().await;
-    filled(&relay).await;
-    direct.put("k/08", "after it was filled").await;
-    let forms = [
+/// What a cache of `k/` answers.
+fn forms() -> Vec<RangeRequest> {
+    vec![
         get("k/08"),
         get("k/07"),
         get_prefix("k/"),
@@ -71,7 +59,41 @@ async fn reads_in_the_prefix_have_the_clusters_bytes_and_do_not_need_the_cluster
             sort_order: SortOrder::Ascend as i32,
             ..get_prefix("k/2")
         },
-    ];
+    ]
+}
+
+/// What it leaves to the cluster.
+fn of_the_cluster() -> Vec<RangeRequest> {
+    vec![
+        get("k/08"),
+        serializable(get("other")),
+        serializable(get_prefix("")),
+        serializable(RangeRequest {
+            sort_target: SortTarget::Mod as i32,
+            ..get_prefix("k/")
+        }),
+        serializable(RangeRequest {
+            revision: 5,
+            ..get_prefix("k/")
+        }),
+    ]
+}
+
+#[tokio::test]
+async fn reads_in_the_prefix_have_the_clusters_bytes_and_do_not_need_the_cluster() {
+    let etcd = Peer::start(PeerKind::Etcd).await;
+    let wire = Wire::to(etcd.endpoint()).await;
+    let direct = etcd.client();
+    for n in 0..30 {
+        direct.put(format!("k/{n:02}"), vec![n; 100]).await;
+    }
+    direct.delete("k/07", "").await;
+    direct.put("other", "1").await;
+    let relay = Relay::with_flags(&[wire.endpoint()], &["--cache", "k/"]).await;
+    let client = relay.connect().await;
+    filled(&relay).await;
+    direct.put("k/08", "after it was filled").await;
+    let forms = forms();
     // Linearizable first, so that the cache has what the cluster has.
     let mut answers = Vec::new();
     for form in forms.clone() {
@@ -88,20 +110,7 @@ async fn reads_in_the_prefix_have_the_clusters_bytes_and_do_not_need_the_cluster
         assert_eq!(ours, answer, "{form:?}");
     }
     // What is not known here for certain is the cluster's to say.
-    let elsewhere = [
-        get("k/08"),
-        serializable(get("other")),
-        serializable(get_prefix("")),
-        serializable(RangeRequest {
-            sort_target: SortTarget::Mod as i32,
-            ..get_prefix("k/")
-        }),
-        serializable(RangeRequest {
-            revision: 5,
-            ..get_prefix("k/")
-        }),
-    ];
-    for form in elsewhere {
+    for form in of_the_cluster() {
         let refused = client.range(form.clone()).await.unwrap_err();
         assert_eq!(refused.code(), Code::Unavailable, "{form:?}");
     }
