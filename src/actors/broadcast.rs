@@ -49,11 +49,11 @@ impl Broadcast {
         self.shared.ring.head()
     }
 
-    /// What comes after a revision, as far as the ring has it.
-    pub(crate) fn read(&self, after: Revision) -> RingRead {
+    /// What comes after a revision, as far as the ring has it, for whoever has read up to there.
+    pub(crate) fn read_on(&self, after: Revision) -> RingRead {
         let limits = self.shared.limits.batch;
         let (bytes, revisions) = (limits.delivery_bytes_max, limits.revisions_per_batch_max);
-        self.shared.ring.read(after, bytes, revisions)
+        self.shared.ring.read_on(after, bytes, revisions)
     }
 
     /// Publishes commits, ascending and all behind the head.
@@ -68,6 +68,11 @@ impl Broadcast {
             self.shared.ring.advance(to);
             self.wake();
         }
+    }
+
+    /// There is more to be told of from now on than before: whoever wants that too has to be registered afterwards.
+    pub(crate) fn widen(&self) {
+        self.shared.ring.widen();
     }
 
     /// What the ring holds is not all there is: everything up to here comes from history, if at all.

@@ -138,7 +138,8 @@ impl WatcherGroup {
         // Between two turns everything delivered before has usually arrived, so now progress has its best chance.
         self.try_all_progress();
         let ring = &self.worker.shared.ring;
-        match ring.read(
+        // Whoever is in the roster was registered where the group stood, or has been brought there.
+        match ring.read_on(
             self.revision(),
             limits.delivery_bytes_max,
             limits.revisions_per_batch_max,

@@ -231,16 +231,18 @@ async fn keep(cache: Arc<Cache>, covers: Covers) {
 async fn follow(cache: &Cache, covers: &Covers, seat: &Seat, backoff: &mut Backoff) -> String {
     let cover = &seat.cover;
     let version = cover.plan().version;
-    let mut at = match covers.revision_in_the_end().await {
+    let goal = match covers.revision_in_the_end().await {
         Ok(revision) => revision,
         Err(why) => return why.to_string(),
     };
-    if !cover.reach(version, at, covers.limits().patience).await {
+    if !cover.reach(version, goal, covers.limits().patience).await {
         return "the cluster cannot be watched".to_owned();
     }
     let Some(broadcast) = cover.broadcast() else {
         return "nothing is watched".to_owned();
     };
+    // From where all of the prefix is watched, which is never before this.
+    let mut at = broadcast.head();
     match load(cache, covers, at).await {
         Ok(keys) => cache.fill(keys, at),
         Err(why) => return why,
@@ -248,7 +250,7 @@ async fn follow(cache: &Cache, covers: &Covers, seat: &Seat, backoff: &mut Backo
     let mut standing = cover.standing();
     loop {
         standing.borrow_and_update();
-        match broadcast.read(at) {
+        match broadcast.read_on(at) {
             RingRead::Commits(commits) => {
                 at = commits.last().map_or(at, |commit| commit.revision);
                 cache.advance(&commits, at);

@@ -3,7 +3,7 @@
 //! What is wanted of it changes under one lock; what is true of it is said by its feed alone. It never decides how wide it is.
 
 use super::late::Late;
-use super::rules::{contains, hull};
+use super::rules::{contains, hull, hull_of, narrowed, touches_an_end};
 use crate::actors::{Broadcast, Inspection};
 use crate::model::{KeyRange, Revision};
 use std::collections::BTreeMap;
@@ -42,6 +42,10 @@ struct State {
     plan: Plan,
     /// What clients watch, and how many do.
     seats: BTreeMap<KeyRange, usize>,
+    /// What all of that lies in. It is as narrow as it can be unless `outgrown`.
+    outline: Option<KeyRange>,
+    /// What reached to an end of the outline has left.
+    outgrown: bool,
     /// How many of them want previous values.
     seats_with_prev: usize,
 }
@@ -101,6 +105,8 @@ impl Cover {
             state: Mutex::new(State {
                 plan,
                 seats: BTreeMap::new(),
+                outline: None,
+                outgrown: false,
                 seats_with_prev: 0,
             }),
             changed: Notify::new(),
@@ -130,6 +136,11 @@ impl Cover {
         }
         plan.with_prev |= with_prev;
         plan.version += u64::from(is_new);
+        state.outline = Some(match &state.outline {
+            Some(outline) if contains(outline, range) => outline.clone(),
+            Some(outline) => hull(outline, range),
+            None => range.clone(),
+        });
         *state.seats.entry(range.clone()).or_default() += 1;
         state.seats_with_prev += usize::from(with_prev);
         drop(state);
@@ -151,6 +162,9 @@ impl Cover {
             *seats -= 1;
             if *seats == 0 {
                 state.seats.remove(range);
+                let outline = state.outline.as_ref();
+                let was_at_an_end = outline.is_none_or(|outline| touches_an_end(outline, range));
+                state.outgrown |= was_at_an_end;
             }
         }
     }
@@ -158,18 +172,21 @@ impl Cover {
     /// Narrows the plan to what is still watched, and closes it when that is nothing. True when it is closed.
     pub(super) fn tidy(&self) -> bool {
         let mut state = self.state();
-        let mut ranges = state.seats.keys();
-        let Some(first) = ranges.next() else {
+        if state.outgrown {
+            state.outline = hull_of(state.seats.keys());
+            state.outgrown = false;
+        }
+        let is_one_range = state.seats.len() == 1;
+        let Some(outline) = state.outline.clone().filter(|_| !state.seats.is_empty()) else {
             state.plan.closed = true;
             drop(state);
             self.changed.notify_one();
             return true;
         };
-        let narrow = ranges.fold(first.clone(), |all, range| hull(&all, range));
         let with_prev = state.seats_with_prev > 0;
-        let is_narrower = narrow != state.plan.range && contains(&state.plan.range, &narrow);
-        if is_narrower || with_prev != state.plan.with_prev {
-            state.plan.range = narrow;
+        let narrow = narrowed(&state.plan.range, &outline, is_one_range);
+        if narrow.is_some() || with_prev != state.plan.with_prev {
+            state.plan.range = narrow.unwrap_or_else(|| state.plan.range.clone());
             state.plan.with_prev = with_prev;
             state.plan.version += 1;
             drop(state);

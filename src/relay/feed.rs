@@ -82,7 +82,7 @@ impl Feed {
             }
             if !contains(&watched, &plan.range) {
                 // The ring lacks what happened in the rest of the range so far.
-                broadcast.restart(broadcast.head());
+                broadcast.widen();
             }
             watched = plan.range.clone();
             self.cover.stand(|standing| standing.version = plan.version);

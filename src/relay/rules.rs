@@ -4,7 +4,8 @@
 
 use crate::model::{KeyRange, RangeEnd};
 use bytes::Bytes;
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
+use std::iter::repeat_n;
 
 /// Where a range that is asked for finds its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,12 +46,7 @@ pub(super) fn place(covers: &[KeyRange], wanted: &KeyRange, covers_max: usize) -
 
 /// True when all keys of `inner` are keys of `outer`.
 pub(super) fn contains(outer: &KeyRange, inner: &KeyRange) -> bool {
-    outer.start <= inner.start
-        && match (past(outer), past(inner)) {
-            (None, _) => true,
-            (Some(_), None) => false,
-            (Some(outer), Some(inner)) => inner <= outer,
-        }
+    outer.start <= inner.start && ends(outer, inner) != Ordering::Less
 }
 
 /// The narrowest range with all keys of both.
@@ -58,12 +54,66 @@ pub(super) fn hull(one: &KeyRange, other: &KeyRange) -> KeyRange {
     if one == other {
         return one.clone();
     }
-    let start = one.start.clone().min(other.start.clone());
-    let end = match (past(one), past(other)) {
-        (Some(one), Some(other)) => RangeEnd::Until(one.max(other)),
-        _ => RangeEnd::Open,
+    let last = if ends(one, other) == Ordering::Less {
+        other
+    } else {
+        one
     };
-    KeyRange { start, end }
+    KeyRange {
+        start: one.start.clone().min(other.start.clone()),
+        end: past(last).map_or(RangeEnd::Open, RangeEnd::Until),
+    }
+}
+
+/// The narrowest range with all keys of all of them.
+pub(super) fn hull_of<'a>(ranges: impl Iterator<Item = &'a KeyRange> + Clone) -> Option<KeyRange> {
+    let first = ranges.clone().min_by_key(|range| &range.start)?;
+    let last = ranges.max_by(|one, other| ends(one, other))?;
+    Some(hull(first, last))
+}
+
+/// How narrow a cover may become that is `present` now, when all that is watched in it has this outline; nothing when it stays
+/// as it is.
+pub(super) fn narrowed(
+    present: &KeyRange,
+    outline: &KeyRange,
+    is_one_range: bool,
+) -> Option<KeyRange> {
+    // Keys that come and go one by one would else narrow and widen it each time.
+    let prefix = KeyRange::prefix(joint_prefix(outline));
+    let roomy = hull(outline, &prefix);
+    let fits = |range: &KeyRange| contains(present, range);
+    let narrow = if !is_one_range && fits(&roomy) {
+        &roomy
+    } else {
+        outline
+    };
+    (narrow != present && fits(narrow)).then(|| narrow.clone())
+}
+
+/// True when one of the two ends of `inner`, which lies in `outer`, is an end of `outer`.
+pub(super) fn touches_an_end(outer: &KeyRange, inner: &KeyRange) -> bool {
+    outer.start == inner.start || ends(outer, inner) == Ordering::Equal
+}
+
+/// Which of the two ends later.
+fn ends(one: &KeyRange, other: &KeyRange) -> Ordering {
+    match (last_bytes(one), last_bytes(other)) {
+        (None, None) => Ordering::Equal,
+        (None, Some(_)) => Ordering::Greater,
+        (Some(_), None) => Ordering::Less,
+        (Some(one), Some(other)) => one.cmp(other),
+    }
+}
+
+/// The bytes of the first key that is no longer in the range, of which nothing is copied: there may be a million ranges.
+fn last_bytes(range: &KeyRange) -> Option<impl Iterator<Item = &u8>> {
+    let (key, zeros) = match &range.end {
+        RangeEnd::Single => (&range.start, 1),
+        RangeEnd::Until(end) => (end, 0),
+        RangeEnd::Open => return None,
+    };
+    Some(key.iter().chain(repeat_n(&0, zeros)))
 }
 
 fn overlap(one: &KeyRange, other: &KeyRange) -> bool {
@@ -73,11 +123,7 @@ fn overlap(one: &KeyRange, other: &KeyRange) -> bool {
 
 /// The first key that is no longer in the range; `None` when it has no end.
 fn past(range: &KeyRange) -> Option<Bytes> {
-    match &range.end {
-        RangeEnd::Single => Some([range.start.as_ref(), &[0]].concat().into()),
-        RangeEnd::Open => None,
-        RangeEnd::Until(end) => Some(end.clone()),
-    }
+    last_bytes(range).map(|bytes| bytes.copied().collect())
 }
 
 /// What all keys of a range begin with, as far as its two ends tell.
@@ -129,6 +175,23 @@ mod tests {
             panic!("there is no room for one more");
         };
         assert!(contains(&range, &wanted));
+    }
+
+    #[test]
+    fn a_cover_of_keys_stays_as_wide_as_what_they_have_in_common() {
+        let single = |key: &'static str| KeyRange::single(key);
+        let of = |ranges: &[KeyRange]| hull_of(ranges.iter()).unwrap();
+        let pods = KeyRange::prefix("/pods/");
+        let keys = of(&[single("/pods/b"), single("/pods/a"), single("/pods/c")]);
+        assert_eq!(keys, until("/pods/a", "/pods/c\0"));
+        assert_eq!(narrowed(&pods, &keys, false), None);
+        let narrow = narrowed(&KeyRange::everything(), &keys, false);
+        assert_eq!(narrow, Some(pods.clone()));
+        let one = of(&[single("/pods/b")]);
+        assert_eq!(narrowed(&pods, &one, true), Some(single("/pods/b")));
+        // What they have in common does not fit in.
+        let over = until("/pods/a", "/pods/z");
+        assert_eq!(narrowed(&over, &keys, false), Some(keys));
     }
 
     #[test]
@@ -186,6 +249,21 @@ mod tests {
         }
 
         #[test]
+        fn what_is_narrowed_holds_all_that_is_watched(
+            ranges in proptest::collection::vec(some_range(), 1..6),
+            present in some_range(),
+        ) {
+            let outline = hull_of(ranges.iter()).unwrap();
+            prop_assert!(ranges.iter().all(|range| contains(&outline, range)));
+            prop_assert!(ranges.iter().any(|range| touches_an_end(&outline, range)));
+            let present = hull(&present, &outline);
+            if let Some(narrow) = narrowed(&present, &outline, ranges.len() == 1) {
+                prop_assert!(contains(&narrow, &outline) && contains(&present, &narrow));
+                prop_assert!(!contains(&narrow, &present));
+            }
+        }
+
+        #[test]
         fn containing_is_what_the_keys_say(
             outer in some_range(),
             inner in some_range(),
@@ -196,6 +274,9 @@ mod tests {
             }
             let hull = hull(&outer, &inner);
             prop_assert!(contains(&hull, &outer) && contains(&hull, &inner));
+            if contains(&outer, &inner) {
+                prop_assert!(hull == outer || contains(&outer, &hull));
+            }
         }
     }
 }

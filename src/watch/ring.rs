@@ -28,6 +28,8 @@ struct Held {
     bytes: usize,
     /// Everything up to and including this revision has left the ring, or was never in it.
     behind: Revision,
+    /// What was to be told of grew here: up to this revision the ring has only what it was for then.
+    widened: Revision,
 }
 
 /// A commit with its sizes as they were when it came in: a commit grows while its slots fill, and what was added must
@@ -70,6 +72,7 @@ impl Ring {
                 kept: VecDeque::new(),
                 bytes: 0,
                 behind: revision,
+                widened: revision,
             }),
         }
     }
@@ -96,7 +99,14 @@ impl Ring {
         }
     }
 
-    /// Begins anew behind `to`: what the ring holds is not all there is any more. Whoever has not read that far is overrun.
+    /// From here on there is more to be told of than before. What is held stays for those who [`Ring::read_on`]; everybody
+    /// else is overrun who has not read that far.
+    pub fn widen(&self) {
+        let mut held = self.write();
+        held.widened = self.head();
+    }
+
+    /// Begins anew behind `to`: what comes before is not all there was. Whoever has not read that far is overrun.
     pub fn restart(&self, to: Revision) {
         let dropped = {
             let mut held = self.write();
@@ -116,7 +126,8 @@ impl Ring {
 
     /// The oldest revision that can still be read here; head + 1 when nothing is held and nothing was advanced.
     pub fn first(&self) -> Revision {
-        self.read_lock().behind.next()
+        let held = self.read_lock();
+        held.behind.max(held.widened).next()
     }
 
     /// What the kept commits cost in memory, in bytes.
@@ -132,11 +143,33 @@ impl Ring {
         delivery_bytes_max: usize,
         revisions_max: usize,
     ) -> RingRead {
+        let first = |held: &Held| held.behind.max(held.widened);
+        self.read_behind(after, first, delivery_bytes_max, revisions_max)
+    }
+
+    /// The same for whoever has read up to `after` here and wants no more than it did then: it has no use for what the ring
+    /// was widened by, and does not miss it.
+    pub fn read_on(
+        &self,
+        after: Revision,
+        delivery_bytes_max: usize,
+        revisions_max: usize,
+    ) -> RingRead {
+        self.read_behind(after, |held| held.behind, delivery_bytes_max, revisions_max)
+    }
+
+    fn read_behind(
+        &self,
+        after: Revision,
+        behind: impl FnOnce(&Held) -> Revision,
+        delivery_bytes_max: usize,
+        revisions_max: usize,
+    ) -> RingRead {
         if after >= self.head() {
             return RingRead::Level;
         }
         let held = self.read_lock();
-        if after < held.behind && !fault::active(Fault::OverrunUnnoticed) {
+        if after < behind(&held) && !fault::active(Fault::OverrunUnnoticed) {
             return RingRead::Overrun;
         }
         let skip = held.kept.partition_point(|kept| kept.revision <= after);

@@ -4,7 +4,8 @@
 //! Real clusters, and what happens to them, are in `tests/it`.
 
 use crate::actors::{
-    Engine, EngineConfig, Next, OutboxReader, Placement, StreamItem, WatchCreate, WatchRejection,
+    Engine, EngineConfig, Inspection, Next, OutboxReader, Placement, StreamItem, WatchCreate,
+    WatchRejection,
 };
 use crate::api::{HttpSettings, Member};
 use crate::backend::WatchControl;
@@ -223,6 +224,12 @@ fn a_cover_that_is_widened_under_writes_has_no_gap_and_no_repeat() {
         assert!(events.iter().all(|it| it.1 == "/a/5"));
         // The first of the others touched nothing yet.
         assert_eq!(test.covers.len(), 2);
+        // Whoever watched before had all of it from memory.
+        let stretches = test.covers.inspect().await.into_iter().map(|it| match it {
+            Inspection::Sync { stretches_read, .. } => stretches_read,
+            _ => 0,
+        });
+        assert_eq!(stretches.sum::<u64>(), 0);
         test.stop().await;
     });
 }

@@ -62,6 +62,22 @@ fn eviction_goes_by_the_number_of_revisions_too() {
 }
 
 #[test]
+fn a_ring_that_is_widened_overruns_whoever_comes_anew_and_nobody_who_reads_on() {
+    let ring = Ring::new(usize::MAX, Revision(1));
+    ring.append(&commits(2, &[b"a", b"b"]));
+    ring.widen();
+    ring.append(&commits(4, &[b"c"]));
+    assert_eq!((ring.head(), ring.first()), (Revision(4), Revision(4)));
+    let anew = ring.read(Revision(2), 1000, 1000);
+    assert!(matches!(anew, RingRead::Overrun), "{anew:?}");
+    assert_eq!(revisions(ring.read(Revision(3), 1000, 1000)), [4]);
+    assert_eq!(revisions(ring.read_on(Revision(1), 1000, 1000)), [2, 3, 4]);
+    ring.restart(Revision(9));
+    let on = ring.read_on(Revision(4), 1000, 1000);
+    assert!(matches!(on, RingRead::Overrun), "{on:?}");
+}
+
+#[test]
 fn a_ring_that_begins_anew_overruns_whoever_was_behind_and_nobody_else() {
     let ring = Ring::new(usize::MAX, Revision(1));
     ring.append(&commits(2, &[b"a", b"b"]));
