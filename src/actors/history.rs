@@ -30,8 +30,15 @@ pub(crate) trait History: fmt::Debug + Send + Sync {
         max: Narrow,
     ) -> Wanted;
 
-    /// All commits of a stretch of revisions, or of its beginning.
-    fn history(&self, from: Revision, through: Revision, done: Done<Stretch>);
+    /// All commits of a stretch of revisions, or of its beginning; only those of `outline` have to be among them, if one is
+    /// given, and of them only what lies in it.
+    fn history(
+        &self,
+        from: Revision,
+        through: Revision,
+        outline: Option<KeyRange>,
+        done: Done<Stretch>,
+    );
 
     /// What happened in a range at these revisions, which ascend.
     fn commits_at(&self, range: KeyRange, revisions: Vec<Revision>, done: Done<Vec<Arc<Commit>>>);
@@ -55,7 +62,14 @@ impl History for ReadView {
         Self::revisions_of(self, range, from, through, max.keys, max.revisions)
     }
 
-    fn history(&self, from: Revision, through: Revision, done: Done<Stretch>) {
+    fn history(
+        &self,
+        from: Revision,
+        through: Revision,
+        _outline: Option<KeyRange>,
+        done: Done<Stretch>,
+    ) {
+        // Records are kept by revision: a part of the keys is no less to be read.
         Self::history(self, from, through, done);
     }
 

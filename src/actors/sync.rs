@@ -12,7 +12,7 @@ use super::protocol::{CaughtUp, Inspect, Inspection, Lagging, Retire, Role, Room
 use super::stream::{Link, WantedBy};
 use super::supervision::{Tripwire, Worker};
 use crate::fault::{self, Fault};
-use crate::model::{Commit, Refusal, Revision};
+use crate::model::{Commit, KeyRange, Refusal, Revision};
 use crate::storage::{ReadError, Stretch, Wanted};
 use crate::watch::{CatchUp, CatchUpLimits, Entry, Handout, Owed, Pick, Plan, RingRead, WatcherId};
 use actix::prelude::*;
@@ -51,6 +51,8 @@ pub(crate) struct Sync {
 enum Read {
     Stretch {
         from: Revision,
+        /// What was asked for; all there is when nothing.
+        outline: Option<KeyRange>,
         read: Result<Stretch, ReadError>,
     },
     Picked {
@@ -189,22 +191,28 @@ impl Sync {
             RingRead::Commits(mut commits) => {
                 let last = commits.last().map_or(through, |commit| commit.revision);
                 commits.retain(|commit| commit.revision <= through);
-                self.absorb(&commits, from..last.min(through).next(), ctx);
+                self.absorb(&commits, from..last.min(through).next(), None, ctx);
                 true
             }
             RingRead::Quiet(_) | RingRead::Level => {
-                self.absorb(&[], from..through.next(), ctx);
+                self.absorb(&[], from..through.next(), None, ctx);
                 true
             }
             RingRead::Overrun => {
                 self.reading = true;
                 self.stretches_read += 1;
                 let answer = Answer(Some(ctx.address()));
-                let done = move |read| answer.give(Read::Stretch { from, read });
-                self.worker
-                    .shared
-                    .history
-                    .history(from, through, Box::new(done));
+                let outline = self.catch_up.outline();
+                let of = outline.clone();
+                let done = move |read| {
+                    answer.give(Read::Stretch {
+                        from,
+                        outline,
+                        read,
+                    });
+                };
+                let history = &self.worker.shared.history;
+                history.history(from, through, of, Box::new(done));
                 false
             }
         }
@@ -228,9 +236,10 @@ impl Sync {
         &mut self,
         commits: &[Arc<Commit>],
         covered: Range<Revision>,
+        outline: Option<&KeyRange>,
         ctx: &mut Context<Self>,
     ) {
-        let handouts = self.catch_up.absorb(commits, covered);
+        let handouts = self.catch_up.absorb(commits, covered, outline);
         self.hand_out(handouts.into(), ctx);
     }
 
@@ -413,10 +422,12 @@ impl Handler<Read> for Sync {
         match read {
             Read::Stretch {
                 from,
+                outline,
                 read: Ok(stretch),
             } => {
                 self.take_out_compacted();
-                self.absorb(&stretch.commits, from..stretch.next, ctx);
+                let covered = from..stretch.next;
+                self.absorb(&stretch.commits, covered, outline.as_ref(), ctx);
             }
             Read::Picked {
                 pick,

@@ -3,6 +3,8 @@
 //! A range never reorders or repairs what it was given: an empty range stays empty and says so.
 
 use bytes::Bytes;
+use std::cmp::Ordering;
+use std::iter::repeat_n;
 use std::ops::Bound;
 
 /// Where a range of keys ends.
@@ -106,6 +108,59 @@ impl KeyRange {
             RangeEnd::Open => self.start <= key,
             RangeEnd::Until(end) => self.start <= key && key < end.as_ref(),
         }
+    }
+
+    /// True when all keys of `inner` are keys of this range.
+    pub fn encloses(&self, inner: &Self) -> bool {
+        self.start <= inner.start && self.cmp_end(inner) != Ordering::Less
+    }
+
+    /// The narrowest range with all keys of both.
+    #[must_use]
+    pub fn hull(&self, other: &Self) -> Self {
+        if self == other {
+            return self.clone();
+        }
+        let last = if self.cmp_end(other) == Ordering::Less {
+            other
+        } else {
+            self
+        };
+        Self {
+            start: self.start.clone().min(other.start.clone()),
+            end: last.past().map_or(RangeEnd::Open, RangeEnd::Until),
+        }
+    }
+
+    /// The narrowest range with all keys of all of them; none of none.
+    pub fn hull_of<'a>(ranges: impl Iterator<Item = &'a Self> + Clone) -> Option<Self> {
+        let first = ranges.clone().min_by_key(|range| &range.start)?;
+        let last = ranges.max_by(|one, other| one.cmp_end(other))?;
+        Some(first.hull(last))
+    }
+
+    /// The first key that is no longer in the range; `None` when it has no end.
+    pub fn past(&self) -> Option<Bytes> {
+        self.past_bytes().map(|bytes| bytes.copied().collect())
+    }
+
+    /// Which of the two ends later. Nothing is copied for that: there may be a million to be compared.
+    pub fn cmp_end(&self, other: &Self) -> Ordering {
+        match (self.past_bytes(), other.past_bytes()) {
+            (None, None) => Ordering::Equal,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(_), None) => Ordering::Less,
+            (Some(one), Some(other)) => one.cmp(other),
+        }
+    }
+
+    fn past_bytes(&self) -> Option<impl Iterator<Item = &u8>> {
+        let (key, zeros) = match &self.end {
+            RangeEnd::Single => (&self.start, 1),
+            RangeEnd::Until(end) => (end, 0),
+            RangeEnd::Open => return None,
+        };
+        Some(key.iter().chain(repeat_n(&0, zeros)))
     }
 
     /// The same range as bounds for an ordered map. Ask [`Self::is_empty`] first: an ordered map panics when the start

@@ -97,7 +97,7 @@ impl Caches {
         if !is_simple(request) || range.is_empty() || request.key.is_empty() {
             return None;
         }
-        let holds = |cache: &&Arc<Cache>| super::rules::contains(&cache.range, &range);
+        let holds = |cache: &&Arc<Cache>| cache.range.encloses(&range);
         let cache = self.all.iter().find(holds)?;
         if !request.serializable {
             // Whoever was answered before this was asked is seen by a majority, and so by this.

@@ -3,7 +3,7 @@
 //! What is wanted of it changes under one lock; what is true of it is said by its feed alone. It never decides how wide it is.
 
 use super::late::Late;
-use super::rules::{contains, hull, hull_of, narrowed, touches_an_end};
+use super::rules::{narrowed, touches_an_end};
 use crate::actors::{Broadcast, Inspection};
 use crate::model::{KeyRange, Revision};
 use std::collections::BTreeMap;
@@ -137,8 +137,8 @@ impl Cover {
         plan.with_prev |= with_prev;
         plan.version += u64::from(is_new);
         state.outline = Some(match &state.outline {
-            Some(outline) if contains(outline, range) => outline.clone(),
-            Some(outline) => hull(outline, range),
+            Some(outline) if outline.encloses(range) => outline.clone(),
+            Some(outline) => outline.hull(range),
             None => range.clone(),
         });
         *state.seats.entry(range.clone()).or_default() += 1;
@@ -173,7 +173,7 @@ impl Cover {
     pub(super) fn tidy(&self) -> bool {
         let mut state = self.state();
         if state.outgrown {
-            state.outline = hull_of(state.seats.keys());
+            state.outline = KeyRange::hull_of(state.seats.keys());
             state.outgrown = false;
         }
         let is_one_range = state.seats.len() == 1;

@@ -6,7 +6,7 @@ use super::backoff::Backoff;
 use super::cover::{Cover, Seat};
 use super::endpoints::Endpoints;
 use super::late::Late;
-use super::rules::{Place, contains, place};
+use super::rules::{Place, place};
 use super::upstream::{Open, Upstream};
 use crate::actors::{EngineLimits, Inspection};
 use crate::api::pb::etcdserverpb::RangeRequest;
@@ -136,7 +136,7 @@ impl Covers {
     pub(super) fn hurry(&self, range: &KeyRange, goal: Revision) {
         let covers = self.covers().clone();
         for cover in covers {
-            if contains(&cover.plan().range, range) {
+            if cover.plan().range.encloses(range) {
                 cover.hurry(goal);
             }
         }

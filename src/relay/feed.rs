@@ -8,7 +8,6 @@ mod session;
 use super::backoff::Backoff;
 use super::cover::Cover;
 use super::covers::{Covers, revision_now};
-use super::rules::contains;
 use crate::actors::Broadcast;
 use crate::model::Revision;
 use actix::prelude::*;
@@ -80,7 +79,7 @@ impl Feed {
             if plan.closed {
                 return;
             }
-            if !contains(&watched, &plan.range) {
+            if !watched.encloses(&plan.range) {
                 // The ring lacks what happened in the rest of the range so far.
                 broadcast.widen();
             }

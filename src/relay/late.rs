@@ -6,7 +6,6 @@ use super::call::{Call, open, wire};
 use super::cover::{Cover, Plan};
 use super::endpoints::Endpoints;
 use super::heard::{Heard, Listener, key_value};
-use super::rules::contains;
 use crate::actors::{History, Narrow};
 use crate::api::pb::etcdserverpb::RangeRequest;
 use crate::api::pb::etcdserverpb::kv_client::KvClient;
@@ -86,17 +85,22 @@ impl Late {
         self.compact_revision.fetch_max(compact_revision.0, order);
     }
 
-    /// Reads from `from` on, with a watch that stands there if one is kept.
-    async fn read(&self, from: Revision, through: Revision) -> Result<Stretch, ReadError> {
+    /// Reads from `from` on, with a watch that stands there if one is kept: of this range, or else of the whole cover.
+    async fn read(
+        &self,
+        from: Revision,
+        through: Revision,
+        outline: Option<&KeyRange>,
+    ) -> Result<Stretch, ReadError> {
         loop {
-            let mut reader = self.reader(from).await?;
+            let mut reader = self.reader(from, outline).await?;
             let ours = self.endpoints.identity().cluster_id;
             let read = timeout(READ_MAX, reader.read(through, ours, &self.limits)).await;
             match read {
                 // From here to the answer nothing waits: whoever has come for a wider range meanwhile must not be told that
                 // this was all there is.
                 Ok(Ok(stretch)) => {
-                    if !contains(&reader.range, &self.plan()?.range) {
+                    if outline.is_none() && !reader.range.encloses(&self.plan()?.range) {
                         continue;
                     }
                     if stretch.next <= through {
@@ -128,8 +132,15 @@ impl Late {
     }
 
     /// A watch that stands at `from`.
-    async fn reader(&self, from: Revision) -> Result<Reader, ReadError> {
-        let plan = self.plan()?;
+    async fn reader(
+        &self,
+        from: Revision,
+        outline: Option<&KeyRange>,
+    ) -> Result<Reader, ReadError> {
+        let mut plan = self.plan()?;
+        if let Some(outline) = outline {
+            plan.range = outline.clone();
+        }
         if let Some(reader) = self.take(from, &plan.range, plan.with_prev) {
             return Ok(reader);
         }
@@ -148,7 +159,7 @@ impl Late {
         kept.retain(|reader| reader.kept_at.elapsed() < KEPT_FOR);
         let fits = |reader: &Reader| {
             let has_prev = reader.with_prev || !with_prev;
-            reader.next == from && has_prev && contains(&reader.range, range)
+            reader.next == from && has_prev && reader.range.encloses(range)
         };
         let number = kept.iter().position(fits)?;
         Some(kept.swap_remove(number))
@@ -294,10 +305,16 @@ impl History for Arc<Late> {
         Wanted::Dense
     }
 
-    fn history(&self, from: Revision, through: Revision, done: Done<Stretch>) {
+    fn history(
+        &self,
+        from: Revision,
+        through: Revision,
+        outline: Option<KeyRange>,
+        done: Done<Stretch>,
+    ) {
         let this = Arc::clone(self);
         self.arbiter.spawn(async move {
-            done(this.read(from, through).await);
+            done(this.read(from, through, outline.as_ref()).await);
         });
     }
 

@@ -2,10 +2,9 @@
 //!
 //! A client's range always lies in one cover. Nothing here knows a watch, a connection or a clock.
 
-use crate::model::{KeyRange, RangeEnd};
+use crate::model::KeyRange;
 use bytes::Bytes;
 use std::cmp::{Ordering, Reverse};
-use std::iter::repeat_n;
 
 /// Where a range that is asked for finds its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,55 +20,27 @@ pub(super) enum Place {
 /// Finds a place for `wanted`. Nested and overlapping ranges share a cover; those that touch nothing get covers of their
 /// own until there are `covers_max`, and then share the one whose keys begin most like theirs.
 pub(super) fn place(covers: &[KeyRange], wanted: &KeyRange, covers_max: usize) -> Place {
-    let holds = |cover: &KeyRange| contains(cover, wanted);
+    let holds = |cover: &KeyRange| cover.encloses(wanted);
     if let Some(number) = covers.iter().position(holds) {
         return Place::In(number);
     }
     let touches = |cover: &KeyRange| overlap(cover, wanted);
     if let Some(number) = covers.iter().position(touches) {
         let cover = covers.get(number).unwrap_or(wanted);
-        return Place::Widened(number, hull(cover, wanted));
+        return Place::Widened(number, cover.hull(wanted));
     }
     if covers.len() < covers_max.max(1) {
         return Place::New;
     }
-    let likeness = |cover: &KeyRange| joint_prefix(&hull(cover, wanted)).len();
+    let likeness = |cover: &KeyRange| joint_prefix(&cover.hull(wanted)).len();
     let all = covers.iter().enumerate();
     let Some((number, cover)) = all.min_by_key(|(_, cover)| Reverse(likeness(cover))) else {
         return Place::New;
     };
     // As wide as their joint prefix: keys that come one by one would else widen it each time.
-    let hull = hull(cover, wanted);
+    let hull = cover.hull(wanted);
     let prefix = KeyRange::prefix(joint_prefix(&hull));
-    Place::Widened(number, self::hull(&hull, &prefix))
-}
-
-/// True when all keys of `inner` are keys of `outer`.
-pub(super) fn contains(outer: &KeyRange, inner: &KeyRange) -> bool {
-    outer.start <= inner.start && ends(outer, inner) != Ordering::Less
-}
-
-/// The narrowest range with all keys of both.
-pub(super) fn hull(one: &KeyRange, other: &KeyRange) -> KeyRange {
-    if one == other {
-        return one.clone();
-    }
-    let last = if ends(one, other) == Ordering::Less {
-        other
-    } else {
-        one
-    };
-    KeyRange {
-        start: one.start.clone().min(other.start.clone()),
-        end: past(last).map_or(RangeEnd::Open, RangeEnd::Until),
-    }
-}
-
-/// The narrowest range with all keys of all of them.
-pub(super) fn hull_of<'a>(ranges: impl Iterator<Item = &'a KeyRange> + Clone) -> Option<KeyRange> {
-    let first = ranges.clone().min_by_key(|range| &range.start)?;
-    let last = ranges.max_by(|one, other| ends(one, other))?;
-    Some(hull(first, last))
+    Place::Widened(number, hull.hull(&prefix))
 }
 
 /// How narrow a cover may become that is `present` now, when all that is watched in it has this outline; nothing when it stays
@@ -81,8 +52,8 @@ pub(super) fn narrowed(
 ) -> Option<KeyRange> {
     // Keys that come and go one by one would else narrow and widen it each time.
     let prefix = KeyRange::prefix(joint_prefix(outline));
-    let roomy = hull(outline, &prefix);
-    let fits = |range: &KeyRange| contains(present, range);
+    let roomy = outline.hull(&prefix);
+    let fits = |range: &KeyRange| present.encloses(range);
     let narrow = if !is_one_range && fits(&roomy) {
         &roomy
     } else {
@@ -93,27 +64,7 @@ pub(super) fn narrowed(
 
 /// True when one of the two ends of `inner`, which lies in `outer`, is an end of `outer`.
 pub(super) fn touches_an_end(outer: &KeyRange, inner: &KeyRange) -> bool {
-    outer.start == inner.start || ends(outer, inner) == Ordering::Equal
-}
-
-/// Which of the two ends later.
-fn ends(one: &KeyRange, other: &KeyRange) -> Ordering {
-    match (last_bytes(one), last_bytes(other)) {
-        (None, None) => Ordering::Equal,
-        (None, Some(_)) => Ordering::Greater,
-        (Some(_), None) => Ordering::Less,
-        (Some(one), Some(other)) => one.cmp(other),
-    }
-}
-
-/// The bytes of the first key that is no longer in the range, of which nothing is copied: there may be a million ranges.
-fn last_bytes(range: &KeyRange) -> Option<impl Iterator<Item = &u8>> {
-    let (key, zeros) = match &range.end {
-        RangeEnd::Single => (&range.start, 1),
-        RangeEnd::Until(end) => (end, 0),
-        RangeEnd::Open => return None,
-    };
-    Some(key.iter().chain(repeat_n(&0, zeros)))
+    outer.start == inner.start || outer.cmp_end(inner) == Ordering::Equal
 }
 
 fn overlap(one: &KeyRange, other: &KeyRange) -> bool {
@@ -121,14 +72,9 @@ fn overlap(one: &KeyRange, other: &KeyRange) -> bool {
     begins_within(one, other) || begins_within(other, one)
 }
 
-/// The first key that is no longer in the range; `None` when it has no end.
-fn past(range: &KeyRange) -> Option<Bytes> {
-    last_bytes(range).map(|bytes| bytes.copied().collect())
-}
-
 /// What all keys of a range begin with, as far as its two ends tell.
 fn joint_prefix(range: &KeyRange) -> Bytes {
-    let Some(past) = past(range) else {
+    let Some(past) = range.past() else {
         return Bytes::new();
     };
     let same = range.start.iter().zip(past.iter());
@@ -139,6 +85,7 @@ fn joint_prefix(range: &KeyRange) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::RangeEnd;
     use proptest::prelude::*;
 
     fn until(start: &'static str, end: &'static str) -> KeyRange {
@@ -174,13 +121,13 @@ mod tests {
         let Place::Widened(_, range) = place(&covers, &wanted, 2) else {
             panic!("there is no room for one more");
         };
-        assert!(contains(&range, &wanted));
+        assert!(range.encloses(&wanted));
     }
 
     #[test]
     fn a_cover_of_keys_stays_as_wide_as_what_they_have_in_common() {
         let single = |key: &'static str| KeyRange::single(key);
-        let of = |ranges: &[KeyRange]| hull_of(ranges.iter()).unwrap();
+        let of = |ranges: &[KeyRange]| KeyRange::hull_of(ranges.iter()).unwrap();
         let pods = KeyRange::prefix("/pods/");
         let keys = of(&[single("/pods/b"), single("/pods/a"), single("/pods/c")]);
         assert_eq!(keys, until("/pods/a", "/pods/c\0"));
@@ -242,7 +189,7 @@ mod tests {
                 Place::Widened(at, range) => {
                     prop_assert!(!wanted.contains(&key) || range.contains(&key));
                     prop_assert!(!covers[at].contains(&key) || range.contains(&key));
-                    prop_assert!(contains(&range, &covers[at]) && contains(&range, &wanted));
+                    prop_assert!(range.encloses(&covers[at]) && range.encloses(&wanted));
                 }
                 Place::New => prop_assert!(covers.len() < covers_max),
             }
@@ -253,13 +200,13 @@ mod tests {
             ranges in proptest::collection::vec(some_range(), 1..6),
             present in some_range(),
         ) {
-            let outline = hull_of(ranges.iter()).unwrap();
-            prop_assert!(ranges.iter().all(|range| contains(&outline, range)));
+            let outline = KeyRange::hull_of(ranges.iter()).unwrap();
+            prop_assert!(ranges.iter().all(|range| outline.encloses(range)));
             prop_assert!(ranges.iter().any(|range| touches_an_end(&outline, range)));
-            let present = hull(&present, &outline);
+            let present = present.hull(&outline);
             if let Some(narrow) = narrowed(&present, &outline, ranges.len() == 1) {
-                prop_assert!(contains(&narrow, &outline) && contains(&present, &narrow));
-                prop_assert!(!contains(&narrow, &present));
+                prop_assert!(narrow.encloses(&outline) && present.encloses(&narrow));
+                prop_assert!(!narrow.encloses(&present));
             }
         }
 
@@ -269,13 +216,13 @@ mod tests {
             inner in some_range(),
             key in proptest::collection::vec(0_u8..4, 1..5),
         ) {
-            if contains(&outer, &inner) && inner.contains(&key) {
+            if outer.encloses(&inner) && inner.contains(&key) {
                 prop_assert!(outer.contains(&key));
             }
-            let hull = hull(&outer, &inner);
-            prop_assert!(contains(&hull, &outer) && contains(&hull, &inner));
-            if contains(&outer, &inner) {
-                prop_assert!(hull == outer || contains(&outer, &hull));
+            let hull = outer.hull(&inner);
+            prop_assert!(hull.encloses(&outer) && hull.encloses(&inner));
+            if outer.encloses(&inner) {
+                prop_assert!(hull == outer || outer.encloses(&hull));
             }
         }
     }

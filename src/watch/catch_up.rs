@@ -5,10 +5,11 @@
 
 use super::class_table::{ClassId, ClassTable, Hits};
 use super::roster::prev_missing;
+use super::slot_table::Slot;
 use super::waiting::{Wait, Waiting};
 use super::{Batch, BatchLimits, Entry, WatcherId, cut, select};
 use crate::fault::{self, Fault};
-use crate::model::{Commit, Event, Revision};
+use crate::model::{Commit, Event, KeyRange, Revision};
 use ahash::RandomState;
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
@@ -17,6 +18,9 @@ use std::sync::Arc;
 mod plan;
 
 pub use plan::{Pick, Plan};
+
+/// Up to so many classes are told apart in what is read for them.
+const OUTLINED_CLASSES_MAX: usize = 16;
 
 /// The sizes of the steps.
 #[derive(Clone, Copy, Debug)]
@@ -191,12 +195,31 @@ impl<R> CatchUp<R> {
         }
     }
 
-    /// History was read: `commits` are all there is at the revisions of `covered`. Whoever waits within them is handed a
-    /// batch, or moves on where nothing concerns it.
-    pub fn absorb(&mut self, commits: &[Arc<Commit>], covered: Range<Revision>) -> Vec<Handout> {
+    /// What everything that lags lies in; nothing when it is of so many classes that nobody should look at each.
+    pub fn outline(&self) -> Option<KeyRange> {
+        if self.classes.len() > OUTLINED_CLASSES_MAX {
+            return None;
+        }
+        let mut ranges = self.classes.iter().map(|(class, _)| &class.range);
+        let first = ranges.next()?.clone();
+        Some(ranges.fold(first, |outline, range| outline.hull(range)))
+    }
+
+    /// History was read: `commits` are all there is at the revisions of `covered`, or all there is of `outline`. Whoever
+    /// waits within them is handed a batch, or moves on where nothing concerns it.
+    pub fn absorb(
+        &mut self,
+        commits: &[Arc<Commit>],
+        covered: Range<Revision>,
+        outline: Option<&KeyRange>,
+    ) -> Vec<Handout> {
         let mut waits = self
             .ready
             .within(covered.clone(), self.limits.watchers_per_pass_max.max(1));
+        if let Some(outline) = outline {
+            // Who has come while it was read may want more than was asked for.
+            waits.retain(|wait| self.lies_in(wait.class, outline));
+        }
         waits.sort_unstable_by_key(|wait| (wait.class, wait.at, wait.id));
         self.passes = self.passes.wrapping_add(1);
         let pass = self.passes;
@@ -222,6 +245,12 @@ impl<R> CatchUp<R> {
             }
         }
         handouts.made
+    }
+
+    fn lies_in(&self, class: Slot, outline: &KeyRange) -> bool {
+        let id = self.classes.id(class);
+        let class = id.and_then(|id| self.classes.class(id));
+        class.is_some_and(|class| outline.encloses(&class.range))
     }
 
     /// A pick was read: `commits` are all there is of its range before `next`, which is the pick's own unless not all of

@@ -9,9 +9,10 @@ use crate::watch::test_support::{
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
-/// Stretches of ten revisions, and room for everything else.
 mod crowds;
+mod outline;
 
+/// Stretches of ten revisions, and room for everything else.
 fn limits() -> CatchUpLimits {
     CatchUpLimits {
         stretch_revisions_max: 10,
@@ -58,7 +59,11 @@ fn ids(entries: &[Entry<()>]) -> Vec<u64> {
 #[test]
 fn l1_nothing_beyond_what_was_covered_is_handed_out() {
     let mut catch_up = catch_up([entry(1, &key("a"), 2)]);
-    let handouts = catch_up.absorb(&commits(2, &[b"a"; 9].map(|it| &it[..])), covered(2, 5));
+    let handouts = catch_up.absorb(
+        &commits(2, &[b"a"; 9].map(|it| &it[..])),
+        covered(2, 5),
+        None,
+    );
     assert_eq!(span(&handouts), [(2, 4, vec![1])]);
     catch_up.delivered(WatcherId(1));
     let plan = catch_up.plan(Revision(5), dense);
@@ -70,7 +75,7 @@ fn l1_nothing_beyond_what_was_covered_is_handed_out() {
 fn l2_who_has_everything_up_to_the_hand_off_is_given_back_even_with_a_delivery_outstanding() {
     let a = key("a");
     let mut catch_up = catch_up([entry(1, &a, 2), entry(2, &a, 9), entry(3, &a, 5)]);
-    catch_up.absorb(&commits(2, &[b"a", b"b"]), covered(2, 4));
+    catch_up.absorb(&commits(2, &[b"a", b"b"]), covered(2, 4), None);
     assert_eq!(catch_up.ready_len(), 2);
     assert!(catch_up.level(Revision(8), 0).is_empty());
     assert_eq!(ids(&catch_up.level(Revision(8), 100)), [2]);
@@ -88,12 +93,12 @@ fn l2_who_has_everything_up_to_the_hand_off_is_given_back_even_with_a_delivery_o
 fn l3_an_entry_with_a_delivery_outstanding_is_not_planned_for_and_not_handed_more() {
     let mut catch_up = catch_up([entry(1, &key("a"), 2)]);
     let history = commits(2, &[b"a", b"a", b"a"]);
-    assert_eq!(catch_up.absorb(&history, covered(2, 3)).len(), 1);
+    assert_eq!(catch_up.absorb(&history, covered(2, 3), None).len(), 1);
     assert!(matches!(catch_up.plan(Revision(4), dense), Plan::Idle));
-    assert!(catch_up.absorb(&history, covered(2, 5)).is_empty());
+    assert!(catch_up.absorb(&history, covered(2, 5), None).is_empty());
     catch_up.delivered(WatcherId(1));
     catch_up.delivered(WatcherId(1));
-    let handouts = catch_up.absorb(&history, covered(2, 5));
+    let handouts = catch_up.absorb(&history, covered(2, 5), None);
     assert_eq!(span(&handouts), [(3, 4, vec![1])]);
 }
 
@@ -105,14 +110,14 @@ fn l3_of_a_stretch_above_the_batch_limits_an_entry_gets_the_first_batch_only() {
     });
     catch_up.insert(entry(1, &key("a"), 2));
     let history = commits(2, &[b"a", b"b", b"a", b"a"]);
-    let handouts = catch_up.absorb(&history, covered(2, 9));
+    let handouts = catch_up.absorb(&history, covered(2, 9), None);
     assert_eq!(span(&handouts), [(2, 4, vec![1])]);
     assert_eq!(
         catch_up.get(WatcherId(1)).unwrap().next_revision,
         Revision(5)
     );
     catch_up.delivered(WatcherId(1));
-    catch_up.absorb(&history, covered(2, 9));
+    catch_up.absorb(&history, covered(2, 9), None);
     assert_eq!(
         catch_up.get(WatcherId(1)).unwrap().next_revision,
         Revision(9)
@@ -176,7 +181,7 @@ fn l4_a_class_known_to_be_dense_is_scanned_for_without_asking_again_at_each_stre
             None
         });
         assert_eq!(scan_from(&plan), at);
-        catch_up.absorb(&[], covered(at, at + 10));
+        catch_up.absorb(&[], covered(at, at + 10), None);
         at += 10;
     }
     assert_eq!(questions, 2);
@@ -217,7 +222,7 @@ fn l5_the_stretch_that_most_wait_for_comes_first_and_the_oldest_of_equals() {
 fn l5_many_late_watchers_of_a_stretch_are_one_read_and_share_batches() {
     let a = key("a");
     let mut catch_up = catch_up((0..1000).map(|id| entry(id, &a, 2 + i64::from(id >= 500))));
-    let handouts = catch_up.absorb(&commits(2, &[b"a", b"b", b"a"]), covered(2, 5));
+    let handouts = catch_up.absorb(&commits(2, &[b"a", b"b", b"a"]), covered(2, 5), None);
     let shares: Vec<_> = handouts
         .iter()
         .map(|it| (it.batch.first().0, it.watchers.len()))
@@ -238,7 +243,7 @@ fn l5_an_old_watcher_does_not_wait_for_ever_behind_a_crowd_that_is_always_renewe
 fn l6_entries_below_the_compact_revision_are_taken_out_ready_or_not() {
     let a = key("a");
     let mut catch_up = catch_up([entry(1, &a, 2), entry(2, &a, 4), entry(3, &a, 5)]);
-    let handouts = catch_up.absorb(&commits(2, &[b"a"]), covered(2, 3));
+    let handouts = catch_up.absorb(&commits(2, &[b"a"]), covered(2, 3), None);
     assert_eq!(handouts.len(), 1);
     let mut told = catch_up.compacted(Revision(5), 1);
     assert_eq!(told.len(), 1);
@@ -249,7 +254,7 @@ fn l6_entries_below_the_compact_revision_are_taken_out_ready_or_not() {
     assert!(catch_up.compacted(Revision(5), 10).is_empty());
     assert_eq!(catch_up.len(), 1);
     // What was read for them before is nobody's now.
-    let handouts = catch_up.absorb(&commits(3, &[b"a", b"a"]), covered(3, 5));
+    let handouts = catch_up.absorb(&commits(3, &[b"a", b"a"]), covered(3, 5), None);
     assert!(handouts.is_empty());
 }
 
@@ -262,7 +267,7 @@ fn w7_events_whose_previous_value_has_to_be_read_are_named() {
     let mut catch_up = catch_up([entry(1, &class, 2)]);
     let history = commits(2, &[b"a", b"a"]);
     history[0].events[0].set_prev(None);
-    let handouts = catch_up.absorb(&history, covered(2, 4));
+    let handouts = catch_up.absorb(&history, covered(2, 4), None);
     assert_eq!(told(&handouts[0].prev_missing), told(&[put(3, b"a")]));
 }
 
@@ -276,7 +281,7 @@ fn a_pass_moves_a_bounded_number_of_entries_and_the_next_one_the_rest() {
     (0..3).for_each(|id| catch_up.insert(entry(id, &a, 2)));
     let history = commits(2, &[b"a"]);
     for left in [2, 1, 0] {
-        assert_eq!(catch_up.absorb(&history, covered(2, 3)).len(), 1);
+        assert_eq!(catch_up.absorb(&history, covered(2, 3), None).len(), 1);
         assert_eq!(catch_up.ready_len(), left);
     }
 }
@@ -291,7 +296,7 @@ fn a_pass_makes_a_bounded_number_of_batches_and_the_next_one_the_rest() {
     (2..5_i64).for_each(|at| catch_up.insert(entry(at.unsigned_abs(), &a, at)));
     let history = commits(2, &[b"a", b"a", b"a"]);
     for (watcher, first) in [(2, 2), (3, 3), (4, 4)] {
-        let handouts = catch_up.absorb(&history, covered(2, 5));
+        let handouts = catch_up.absorb(&history, covered(2, 5), None);
         assert_eq!(span(&handouts), [(first, 4, vec![watcher])]);
     }
 }
@@ -365,7 +370,7 @@ impl Desk {
             }
             Plan::Scan { from, through } => {
                 let next = Revision(from.0 + 1 + i64::from(self.draw(7))).min(through.next());
-                self.catch_up.absorb(&history, from..next)
+                self.catch_up.absorb(&history, from..next, None)
             }
             Plan::Pick(pick) => {
                 let read = usize::from(self.draw(3)) + 1;

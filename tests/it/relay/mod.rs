@@ -14,13 +14,20 @@ mod slow;
 mod tree;
 
 use crate::support::Http;
+use std::fmt::Debug;
+use std::str::FromStr;
 
 /// How many watches the server at `endpoint` says that it holds.
 async fn watches_held(endpoint: &str) -> u64 {
+    metric(endpoint, "etcd_debugging_mvcc_watcher_total").await
+}
+
+/// What the server at `endpoint` measures.
+async fn metric<N: FromStr<Err: Debug>>(endpoint: &str, name: &str) -> N {
     let metrics = Http::at(endpoint).get("/metrics").await.text;
-    let mut lines = metrics.lines();
-    let value = lines.find_map(|line| line.strip_prefix("etcd_debugging_mvcc_watcher_total "));
-    let value = value.unwrap_or_else(|| panic!("no count of watchers: {metrics}"));
+    let mut lines = metrics.lines().filter_map(|line| line.split_once(' '));
+    let value = lines.find_map(|(its_name, value)| (its_name == name).then_some(value));
+    let value = value.unwrap_or_else(|| panic!("no {name}: {metrics}"));
     value.trim().parse().expect("a number")
 }
 

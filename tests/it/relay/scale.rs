@@ -1,6 +1,6 @@
 //! Ten thousand watchers at the price of a few: the cluster holds a watch for each cover and knows of nobody behind it.
 
-use super::watches_held;
+use super::{metric, watches_held};
 use crate::support::pb::WatchCreateRequest;
 use crate::support::requests::{on, on_prefix};
 use crate::support::stream::revision_of;
@@ -98,4 +98,47 @@ async fn ten_thousand_watchers_cost_the_cluster_a_handful() {
     let (told, ()) = tokio::join!(join_all(streams), writing);
     let owed: usize = (0..count * WATCHES_PER_STREAM).map(due).sum();
     assert_eq!(told.iter().sum::<usize>(), owed);
+}
+
+#[tokio::test]
+async fn a_late_watch_of_one_key_costs_the_cluster_that_key() {
+    const KEYS: i32 = 200;
+    const VALUE_BYTES: u16 = 10_000;
+    let cluster = Cluster::start().await;
+    let relay = Relay::before(&cluster.endpoints()).await;
+    let client = relay.connect().await;
+    let mut all = client.watch();
+    all.created(on_prefix("/r/")).await;
+    for number in 0..KEYS {
+        client
+            .put(
+                format!("/r/{number:03}"),
+                vec![b'v'; usize::from(VALUE_BYTES)],
+            )
+            .await;
+    }
+    all.read_through(|| Some(1 + i64::from(KEYS))).await;
+    // The relay's memory begins anew, behind all of that.
+    let mut wider = client.watch();
+    wider.created(on_prefix("/")).await;
+    let sent = async || {
+        let mut sent = 0.0;
+        for member in cluster.endpoints() {
+            let name = "etcd_network_client_grpc_sent_bytes_total";
+            sent += metric::<f64>(member, name).await;
+        }
+        sent
+    };
+    let before = sent().await;
+    for number in [7, 77, 177] {
+        let mut late = client.watch();
+        let mut create = on(format!("/r/{number:03}"));
+        create.start_revision = 1;
+        late.created(create).await;
+        let response = late.next_events().await;
+        assert_eq!(response.events.len(), 1, "{response:?}");
+    }
+    let cost = sent().await - before;
+    let of_all = f64::from(KEYS) * f64::from(VALUE_BYTES);
+    assert!(cost < of_all / 4.0, "{cost} bytes of {of_all}");
 }

@@ -32,7 +32,7 @@ fn l4_classes_that_are_narrow_alone_are_read_in_one_pass_when_there_are_many() {
     let mut at = 2;
     for _ in 0..20 {
         assert_eq!(scan_from(&plan(&mut catch_up)), at);
-        catch_up.absorb(&[], covered(at, at + 10));
+        catch_up.absorb(&[], covered(at, at + 10), None);
         at += 10;
     }
     assert_eq!(questions, 64, "whom a plan looks at is asked for once");
@@ -44,7 +44,7 @@ fn l4_classes_that_are_narrow_alone_are_read_in_one_pass_when_there_are_many() {
         Some(vec![Revision(9000), through])
     });
     assert_eq!(scan_from(&plan), at, "what was found out holds for a while");
-    catch_up.absorb(&[], covered(at, 5000));
+    catch_up.absorb(&[], covered(at, 5000), None);
     let plan = catch_up.plan(Revision(100_000), |_, _, through| {
         Some(vec![Revision(9000), through])
     });
