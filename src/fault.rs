@@ -257,6 +257,64 @@ faults! {
     LogDamageTakenAsTorn,
     /// Of two generations that the engine lacks the second is not read.
     SecondGenerationSkipped,
+
+    // The relay: covers and what feeds them.
+    /// A cover is widened, and its ring keeps what was heard while it was narrow.
+    WidenedRingKept,
+    /// A watch is registered before its cover is as wide as it needs.
+    RegisteredBeforeWidened,
+    /// A watch from now on is registered before its cover has come as far as the cluster.
+    RegisteredBeforeLevel,
+    /// Of several ranges that are watched a cover is narrowed to the first.
+    NarrowedUnderWatch,
+    /// Two watches of one range have one seat.
+    SeatShared,
+    /// Who reads on in the past reads for the range that was wanted when they began.
+    LateReaderTooNarrow,
+    /// What was read of the past for some is taken for all there is by those who have come meanwhile.
+    OutlineForAll,
+    /// What was read of the past and is not told yet is passed over.
+    LateReaderClaimsMore,
+    /// Who reads the past does not say that it is compacted, and goes on behind the gap.
+    CompactedPastSkipped,
+    /// A watch on the cluster goes on one revision too late.
+    FeedSkipsOne,
+    /// A watch on the cluster goes on one revision too early, and nobody looks.
+    FeedRepeatsOne,
+    /// How far the cluster has come is taken from the header of events.
+    HeaderTakenForProgress,
+    /// The fragments of a response are not joined.
+    FragmentsNotJoined,
+    /// A ring that begins anew overruns nobody.
+    RestartOverrunsNobody,
+    /// A feed goes on behind what the cluster has compacted, and tells nobody.
+    CompactedGapSkipped,
+    /// Nobody looks whose cluster an answer comes from.
+    OtherClusterTaken,
+    /// Nobody looks whether the cluster was put back to an earlier state.
+    PutBackUnnoticed,
+    /// The end of a feed is not told to those who watch.
+    DeadFeedSilent,
+    /// A part of a stream says progress for the whole.
+    PartSpeaksForWhole,
+    /// Progress is told without asking the cluster.
+    ProgressNotAsked,
+    /// That events come without their previous values is not noticed when somebody wants them.
+    PrevTakenForGranted,
+    /// What a key was before is looked up one revision too late.
+    PrevLookedUpLate,
+
+    // The relay: reads from its memory.
+    /// A linearizable read does not wait until the memory has come as far as the cluster.
+    CacheDoesNotWait,
+    /// What is there at first is read one revision too early.
+    CacheFilledOneEarly,
+    /// What is deleted stays in the memory.
+    CacheKeepsDeleted,
+    /// A read has a revision that its keys are not of.
+    CacheHeaderAhead,
+    /// The memory outlives the cover that has filled it.
+    CacheOutlivesCover,
 }
 
 /// True while this fault is the one that is seeded.

@@ -3,6 +3,7 @@
 //! Each part is right about its own watches and knows nothing of the others: so while there are several, none speaks for the
 //! stream as a whole.
 
+use crate::fault::{self, Fault};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,6 +20,6 @@ impl Whole {
 
     /// True while no part may speak for the others.
     pub(crate) fn is_several(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        self.0.load(Ordering::SeqCst) && !fault::active(Fault::PartSpeaksForWhole)
     }
 }

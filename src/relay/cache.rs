@@ -12,6 +12,7 @@ use crate::api::pb::etcdserverpb::range_request::SortOrder;
 use crate::api::pb::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader};
 use crate::api::pb::mvccpb;
 use crate::backend::Measure;
+use crate::fault::{self, Fault};
 use crate::model::{Commit, EventKind, KeyRange, KeyValue, Revision};
 use crate::watch::RingRead;
 use bytes::Bytes;
@@ -102,7 +103,9 @@ impl Caches {
         if !request.serializable {
             // Whoever was answered before this was asked is seen by a majority, and so by this.
             let now = self.covers.revision_now().await.ok()?;
-            cache.reach(now, &self.covers).await?;
+            if !fault::active(Fault::CacheDoesNotWait) {
+                cache.reach(now, &self.covers).await?;
+            }
         }
         let identity = self.covers.endpoints().identity();
         let (revision, answer) = cache.read(&range, request)?;
@@ -153,7 +156,13 @@ impl Cache {
             }
             answer.kvs.push(told(kv, request.keys_only));
         }
-        Some((state.revision, answer))
+        let ahead = fault::active(Fault::CacheHeaderAhead);
+        let revision = if ahead {
+            state.revision.next()
+        } else {
+            state.revision
+        };
+        Some((revision, answer))
     }
 
     /// Waits until the cache has come so far; nothing when it takes too long.
@@ -187,6 +196,7 @@ impl Cache {
         for event in events.filter(|event| self.range.contains(&event.kv.key)) {
             match event.kind {
                 EventKind::Put => state.keys.insert(event.kv.key.clone(), event.kv.clone()),
+                EventKind::Delete if fault::active(Fault::CacheKeepsDeleted) => None,
                 EventKind::Delete => state.keys.remove(&event.kv.key),
             };
         }
@@ -222,7 +232,9 @@ async fn keep(cache: Arc<Cache>, covers: Covers) {
         let seat = covers.seat(&cache.range, false);
         let why = follow(&cache, &covers, &seat, &mut backoff).await;
         log::warn!("a cache is filled anew: {why}");
-        cache.empty();
+        if !fault::active(Fault::CacheOutlivesCover) {
+            cache.empty();
+        }
         sleep(backoff.next()).await;
     }
 }
@@ -243,7 +255,12 @@ async fn follow(cache: &Cache, covers: &Covers, seat: &Seat, backoff: &mut Backo
     };
     // From where all of the prefix is watched, which is never before this.
     let mut at = broadcast.head();
-    match load(cache, covers, at).await {
+    let from = if fault::active(Fault::CacheFilledOneEarly) {
+        at.previous()
+    } else {
+        at
+    };
+    match load(cache, covers, from).await {
         Ok(keys) => cache.fill(keys, at),
         Err(why) => return why,
     }

@@ -5,6 +5,7 @@
 use super::late::Late;
 use super::rules::{narrowed, touches_an_end};
 use crate::actors::{Broadcast, Inspection};
+use crate::fault::{self, Fault};
 use crate::model::{KeyRange, Revision};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -141,7 +142,10 @@ impl Cover {
             Some(outline) => outline.hull(range),
             None => range.clone(),
         });
-        *state.seats.entry(range.clone()).or_default() += 1;
+        let seats = state.seats.entry(range.clone()).or_default();
+        if *seats == 0 || !fault::active(Fault::SeatShared) {
+            *seats += 1;
+        }
         state.seats_with_prev += usize::from(with_prev);
         drop(state);
         if is_new {
@@ -182,6 +186,11 @@ impl Cover {
             drop(state);
             self.changed.notify_one();
             return true;
+        };
+        let outline = if fault::active(Fault::NarrowedUnderWatch) {
+            state.seats.keys().next().cloned().unwrap_or(outline)
+        } else {
+            outline
         };
         let with_prev = state.seats_with_prev > 0;
         let narrow = narrowed(&state.plan.range, &outline, is_one_range);

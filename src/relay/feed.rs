@@ -9,6 +9,7 @@ use super::backoff::Backoff;
 use super::cover::Cover;
 use super::covers::{Covers, revision_now};
 use crate::actors::Broadcast;
+use crate::fault::{self, Fault};
 use crate::model::Revision;
 use actix::prelude::*;
 use session::Session;
@@ -48,6 +49,7 @@ impl Drop for Feed {
         self.cover.close();
         if let Some(broadcast) = self.cover.broadcast()
             && !is_empty
+            && !fault::active(Fault::DeadFeedSilent)
         {
             broadcast.end_streams(UNFED);
         }
@@ -79,7 +81,7 @@ impl Feed {
             if plan.closed {
                 return;
             }
-            if !watched.encloses(&plan.range) {
+            if !watched.encloses(&plan.range) && !fault::active(Fault::WidenedRingKept) {
                 // The ring lacks what happened in the rest of the range so far.
                 broadcast.widen();
             }
@@ -98,7 +100,11 @@ impl Feed {
                         "the cluster has compacted up to {compact_revision} what was to be watched next"
                     );
                     self.cover.late.compacted(compact_revision);
-                    broadcast.restart(compact_revision.previous());
+                    if fault::active(Fault::CompactedGapSkipped) {
+                        broadcast.advance(compact_revision.previous());
+                    } else {
+                        broadcast.restart(compact_revision.previous());
+                    }
                     self.note_head(broadcast);
                 }
                 End::OtherCluster => {

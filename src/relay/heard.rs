@@ -5,6 +5,7 @@
 use crate::api::pb::etcdserverpb::WatchResponse;
 use crate::api::pb::mvccpb;
 use crate::api::pb::mvccpb::event::EventType;
+use crate::fault::{self, Fault};
 use crate::model::{Commit, Event, EventKind, KeyValue, LeaseId, Revision, WatchId};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -66,7 +67,7 @@ impl Listener {
             return Ok(Heard::Progress(revision));
         }
         self.fragments.extend(response.events);
-        if response.fragment {
+        if response.fragment && !fault::active(Fault::FragmentsNotJoined) {
             return Ok(Heard::Part);
         }
         let events = std::mem::take(&mut self.fragments);

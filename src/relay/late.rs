@@ -9,6 +9,7 @@ use super::heard::{Heard, Listener, key_value};
 use crate::actors::{History, Narrow};
 use crate::api::pb::etcdserverpb::RangeRequest;
 use crate::api::pb::etcdserverpb::kv_client::KvClient;
+use crate::fault::{self, Fault};
 use crate::model::{Commit, Event, KeyRange, Refusal, Revision};
 use crate::storage::{Done, ReadError, Stretch, Wanted};
 use crate::watch::BatchLimits;
@@ -100,13 +101,18 @@ impl Late {
                 // From here to the answer nothing waits: whoever has come for a wider range meanwhile must not be told that
                 // this was all there is.
                 Ok(Ok(stretch)) => {
-                    if outline.is_none() && !reader.range.encloses(&self.plan()?.range) {
+                    let is_wide = outline.is_some() || reader.range.encloses(&self.plan()?.range);
+                    if !is_wide && !fault::active(Fault::LateReaderTooNarrow) {
                         continue;
                     }
                     if stretch.next <= through {
                         self.keep(reader);
                     }
                     return Ok(stretch);
+                }
+                Ok(Err(Unread::Compacted(next))) if fault::active(Fault::CompactedPastSkipped) => {
+                    let commits = Vec::new();
+                    return Ok(Stretch { commits, next });
                 }
                 Ok(Err(Unread::Compacted(compact_revision))) => {
                     self.compacted(compact_revision);
@@ -159,7 +165,8 @@ impl Late {
         kept.retain(|reader| reader.kept_at.elapsed() < KEPT_FOR);
         let fits = |reader: &Reader| {
             let has_prev = reader.with_prev || !with_prev;
-            reader.next == from && has_prev && reader.range.encloses(range)
+            let is_wide = reader.range.encloses(range) || fault::active(Fault::LateReaderTooNarrow);
+            reader.next == from && has_prev && is_wide
         };
         let number = kept.iter().position(fits)?;
         Some(kept.swap_remove(number))
@@ -280,7 +287,11 @@ impl Reader {
             commits.extend(self.ahead.pop_front());
         }
         self.next = match self.ahead.front() {
-            Some(next) if next.revision <= through => next.revision,
+            Some(next)
+                if next.revision <= through && !fault::active(Fault::LateReaderClaimsMore) =>
+            {
+                next.revision
+            }
             _ => through.min(self.heard).next(),
         };
         Stretch {
@@ -345,7 +356,7 @@ impl History for Arc<Late> {
 
 /// Whether an answer comes from another cluster than ours. A relay that has not reached its own yet says 0.
 fn is_another(ours: u64, theirs: u64) -> bool {
-    ours != 0 && theirs != 0 && ours != theirs
+    ours != 0 && theirs != 0 && ours != theirs && !fault::active(Fault::OtherClusterTaken)
 }
 
 /// Fills in what the key was before the event; nothing where that is compacted.
@@ -354,10 +365,15 @@ async fn look_up(endpoints: &Endpoints, event: Arc<Event>) -> Result<(), ReadErr
         return Ok(());
     }
     let (key, range_end) = wire(&KeyRange::single(event.kv.key.clone()));
+    let at = if fault::active(Fault::PrevLookedUpLate) {
+        event.kv.mod_revision
+    } else {
+        event.kv.mod_revision.previous()
+    };
     let request = RangeRequest {
         key,
         range_end,
-        revision: event.kv.mod_revision.previous().0,
+        revision: at.0,
         serializable: true,
         ..RangeRequest::default()
     };

@@ -10,7 +10,8 @@ use crate::actors::{
     WatchRejection, WatchStream, Whole,
 };
 use crate::backend::WatchControl;
-use crate::model::WatchId;
+use crate::fault::{self, Fault};
+use crate::model::{Revision, WatchId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -121,10 +122,15 @@ impl RelayStream {
 
     /// Waits until each cover has come as far as the cluster had when this was asked.
     async fn settle(&self, covers: &[(Arc<Cover>, u64)]) -> Result<(), Unanswered> {
-        let goal = self.covers.revision_in_the_end().await?;
+        let mut goal = self.covers.revision_in_the_end().await?;
+        if fault::active(Fault::RegisteredBeforeLevel) {
+            goal = Revision::default();
+        }
         let patience = self.covers.limits().patience;
         for (cover, version) in covers {
-            if !cover.reach(*version, goal, patience).await {
+            let is_early = fault::active(Fault::RegisteredBeforeWidened);
+            let version = if is_early { 1 } else { *version };
+            if !cover.reach(version, goal, patience).await {
                 return Err(Unanswered::Away(NO_CLUSTER.to_owned()));
             }
         }
@@ -271,7 +277,10 @@ impl WatchControl for RelayStream {
         if self.parts.is_empty() {
             return;
         }
-        let goal = self.covers.revision_now().await.unwrap_or_default();
+        let mut goal = self.covers.revision_now().await.unwrap_or_default();
+        if fault::active(Fault::ProgressNotAsked) {
+            goal = Revision::default();
+        }
         for (cover, part) in &mut self.parts {
             // When it does not come so far, what is true is said all the same.
             cover.reach(0, goal, PROGRESS_PATIENCE).await;

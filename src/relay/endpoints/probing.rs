@@ -8,6 +8,7 @@ use super::health::Health;
 use super::{Endpoints, Slot};
 use crate::api::pb::etcdserverpb::kv_client::KvClient;
 use crate::api::pb::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader};
+use crate::fault::{self, Fault};
 use std::error::Error;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -142,6 +143,9 @@ impl Endpoints {
     /// One that belongs to another cluster must not be used: its revisions mean something else.
     pub(super) fn same_cluster(&self, health: Health, header: Option<&ResponseHeader>) -> Health {
         let ours = self.0.seen.cluster_id.load(Ordering::Relaxed);
+        if fault::active(Fault::OtherClusterTaken) {
+            return health;
+        }
         match header {
             Some(header) if ours != 0 && header.cluster_id != ours => {
                 let theirs = header.cluster_id;

@@ -11,6 +11,7 @@ use super::super::heard::{Heard, Listener};
 use super::{End, Feed};
 use crate::actors::Broadcast;
 use crate::api::pb::etcdserverpb::WatchResponse;
+use crate::fault::{self, Fault};
 use crate::model::Revision;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -53,7 +54,7 @@ impl<'a> Session<'a> {
         let endpoints = feed.covers.endpoints();
         // A member may lag; a cluster whose majority has less than was published was put back to an earlier state.
         match revision_now(endpoints, feed.covers.limits().patience).await {
-            Ok(revision) if revision < head => {
+            Ok(revision) if revision < head && !fault::active(Fault::PutBackUnnoticed) => {
                 endpoints.was_put_back();
                 return Err(End::OtherCluster);
             }
@@ -61,9 +62,15 @@ impl<'a> Session<'a> {
             Err(Unanswered::Refused(words)) => return Err(End::Refused(words)),
             Err(Unanswered::Away(why)) => return Err(End::Broken(why)),
         }
-        let opened = open(active.channel, &plan.range, head.next(), plan.with_prev).await;
+        let heard = match () {
+            () if fault::active(Fault::FeedSkipsOne) => head.next(),
+            () if fault::active(Fault::FeedRepeatsOne) => head.previous(),
+            () => head,
+        };
+        let opened = open(active.channel, &plan.range, heard.next(), plan.with_prev).await;
         let call = opened.map_err(|status| End::Broken(status.to_string()))?;
-        let (listener, now) = (Listener::new(head, plan.with_prev), Instant::now());
+        let with_prev = plan.with_prev || fault::active(Fault::PrevTakenForGranted);
+        let (listener, now) = (Listener::new(heard, with_prev), Instant::now());
         Ok(Self {
             feed,
             broadcast,
@@ -125,18 +132,25 @@ impl<'a> Session<'a> {
         // A relay that has not reached its cluster yet says 0.
         let header = response.header.as_ref();
         if let Some(header) = header.filter(|header| header.cluster_id != 0) {
-            if *cluster_id.get_or_insert(header.cluster_id) != header.cluster_id {
+            let is_ours = *cluster_id.get_or_insert(header.cluster_id) == header.cluster_id;
+            if !is_ours && !fault::active(Fault::OtherClusterTaken) {
                 return Err(End::OtherCluster);
             }
             self.feed.covers.endpoints().note(header);
         }
+        let header = Revision(header.map_or(0, |header| header.revision));
         match self.listener.hear(response) {
             Ok(Heard::Created) => {
                 self.is_created = true;
                 self.ask();
                 return Ok(());
             }
-            Ok(Heard::Commits(commits)) => self.broadcast.publish(&commits),
+            Ok(Heard::Commits(commits)) => {
+                self.broadcast.publish(&commits);
+                if fault::active(Fault::HeaderTakenForProgress) {
+                    self.broadcast.advance(header);
+                }
+            }
             Ok(Heard::Progress(revision)) => self.broadcast.advance(revision),
             Ok(Heard::Part) => {}
             Ok(Heard::Compacted(revision)) => return Err(End::Compacted(revision)),
