@@ -70,6 +70,7 @@ impl<'k> Run<'k> {
                     responses,
                 }
             }
+            Request::Stale { read } => self.request(read),
             Request::Compact { .. } => Answer::Compact,
             Request::LeaseEnd { lease } => {
                 for key in self.keys.of_lease(*lease, self.revision) {
@@ -169,7 +170,7 @@ pub(crate) fn writes(request: &Request) -> bool {
         Request::Txn {
             success, failure, ..
         } => success.iter().chain(failure).any(writes),
-        Request::Range { .. } | Request::Compact { .. } => false,
+        Request::Range { .. } | Request::Stale { .. } | Request::Compact { .. } => false,
     }
 }
 

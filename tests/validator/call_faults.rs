@@ -88,6 +88,70 @@ fn a_lease_ends_by_itself_and_takes_all_its_keys() {
     leased(false).breaks(Property::Sequential, "answered");
 }
 
+/// The same, and a client has asked for the end of the lease and was answered before anybody read.
+fn revoked(at: i64, both_are_gone: bool) -> Script {
+    let mut script = leased(both_are_gone);
+    let read = script.lines.split_off(script.lines.len() - 2);
+    script.end(0, done(at, Answer::LeaseEnd));
+    script.lines.extend(read);
+    script
+}
+
+#[test]
+fn a_lease_that_was_revoked_has_no_keys_from_then_on() {
+    revoked(5, true).passes();
+    // It was over before: nobody is told since when.
+    let mut late = leased(true);
+    late.call(put("d", "later"), done(6, of_put()));
+    late.end(0, done(6, Answer::LeaseEnd));
+    late.passes();
+    revoked(4, true).breaks(Property::Sequential, "lease 9 is over at 4");
+    revoked(5, false).breaks(Property::Sequential, "answered");
+    let mut kept = Script::new(Server::Vigil);
+    let end = kept.begin(Request::LeaseEnd { lease: 9 });
+    let put = Request::Put {
+        key: "a".into(),
+        value: "v".into(),
+        lease: 9,
+        prev_kv: false,
+    };
+    kept.call(put, done(2, of_put()));
+    kept.end(end, done(2, Answer::LeaseEnd));
+    kept.breaks(Property::Sequential, "lease 9 is over at 2");
+}
+
+fn stale(read: Request) -> Request {
+    let read = Box::new(read);
+    Request::Stale { read }
+}
+
+#[test]
+fn a_read_that_may_be_old_has_to_be_exact_at_its_revision() {
+    with(stale(read(0)), done(7, state_at_7())).passes();
+    with(stale(read(0)), done(2, state_at_2())).passes();
+    let wrong = with(stale(read(0)), done(3, state_at_2()));
+    wrong.breaks(Property::Sequential, "it is Range");
+    let ahead = with(stale(read(0)), done(2, state_at_7()));
+    ahead.breaks(Property::Sequential, "it is Range");
+    let unheard = with(stale(read(0)), done(8, state_at_7()));
+    unheard.breaks(Property::Sequential, "there cannot be a revision 8");
+    // One that may not be old is found at once.
+    with(read(0), done(2, state_at_2())).breaks(Property::Sequential, "7 was seen");
+}
+
+// What such a read says of how far the server was is less than what had happened.
+#[test]
+fn a_read_that_may_be_old_does_not_say_what_was_not_made_before() {
+    let mut script = Script::new(Server::Vigil);
+    script.call(put("a", "1"), done(2, of_put()));
+    script.call(put("b", "2"), unknown());
+    let mut script = script.line(Line::Restart);
+    script.call(stale(read(0)), done(2, state_at_2()));
+    let both = vec![kv("a", "1", (2, 2, 1)), kv("b", "2", (3, 3, 1))];
+    script.call(read(0), done(3, of_range(both)));
+    script.passes();
+}
+
 #[test]
 fn an_answer_that_does_not_fit_is_found() {
     with(read(0), done(7, state_at_2())).breaks(Property::Sequential, "it is Range");

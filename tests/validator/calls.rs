@@ -27,10 +27,22 @@ impl Call<'_> {
         }
     }
 
-    /// True when nobody knows whether it changed anything.
+    /// True when nobody knows whether it changed anything, or when.
     pub(crate) fn may_have_written(&self) -> bool {
-        let unknown = matches!(self.returned, None | Some((_, Outcome::Unknown { .. })));
-        unknown && writes(self.request)
+        match self.returned {
+            None | Some((_, Outcome::Unknown { .. })) => writes(self.request),
+            // That a lease is over does not say whether it had keys, nor since when.
+            Some((_, Outcome::Done { .. })) => matches!(self.request, Request::LeaseEnd { .. }),
+            Some(_) => false,
+        }
+    }
+
+    /// The revision at which it was over, as far as anybody was told.
+    pub(crate) fn over_by(&self) -> i64 {
+        match self.returned {
+            Some((_, Outcome::Done { revision, .. })) => *revision,
+            _ => i64::MAX,
+        }
     }
 }
 

@@ -73,6 +73,9 @@ fn newest_of_calls(lines: &[Line], calls: &Calls<'_>) -> BTreeMap<usize, i64> {
                     .by_line
                     .get(&at)
                     .and_then(|index| calls.all.get(*index));
+                if call.is_some_and(may_be_old) {
+                    continue;
+                }
                 let made = call.is_some_and(|call| call.made().is_some());
                 of_part = of_part.min(revision - i64::from(made));
             }
@@ -91,11 +94,18 @@ fn newest_of_calls(lines: &[Line], calls: &Calls<'_>) -> BTreeMap<usize, i64> {
     newest
 }
 
+/// True for an answer of which nobody is promised that it is of now.
+fn may_be_old(call: &Call<'_>) -> bool {
+    matches!(call.request, Request::Stale { .. })
+}
+
 fn outcome_fits(call: &Call<'_>, floor: Floor, compactions: &[Compaction], verdict: &mut Verdict) {
     let Some((at, outcome)) = call.returned else {
         return;
     };
     match outcome {
+        // What it has to be is said by its own revision alone.
+        Outcome::Done { .. } if may_be_old(call) => {}
         Outcome::Done { revision, .. } => {
             let least = |seen: i64| seen + i64::from(call.made().is_some());
             let is_durable = *revision >= least(floor.before_restart);

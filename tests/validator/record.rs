@@ -140,8 +140,10 @@ pub(crate) enum Request {
     },
     /// A compaction.
     Compact { revision: i64 },
+    /// A read that may be of an older revision than others have seen, and is exact at its own.
+    Stale { read: Box<Request> },
     /// The end of a lease, and of all its keys in one revision. The server makes it by itself some time after this line, across
-    /// restarts too; nobody is answered.
+    /// restarts too, and nobody is answered; or a client has asked for it meanwhile, and the answer says that it is over.
     LeaseEnd { lease: i64 },
 }
 

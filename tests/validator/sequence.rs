@@ -150,7 +150,7 @@ impl<'a> Replay<'a> {
             let Some(call) = self.calls.all.get(*index) else {
                 return false;
             };
-            if floor.seen >= revision || revision > floor.newest {
+            if floor.seen >= revision || revision > floor.newest.min(call.over_by()) {
                 return false;
             }
             let mut run = Run::at(&mut self.keys, revision);
@@ -201,11 +201,14 @@ impl<'a> Replay<'a> {
         };
         let wanted = match call.request {
             Request::Compact { .. } => return None,
+            Request::LeaseEnd { lease } => {
+                let left = self.keys.of_lease(*lease, revision);
+                let what = || format!("lease {lease} is over at {revision}, and it has {left:?}");
+                return (!left.is_empty()).then(|| (at, what()));
+            }
             Request::Range { .. } => read(&self.keys, call.request, revision),
-            Request::Put { .. }
-            | Request::Delete { .. }
-            | Request::Txn { .. }
-            | Request::LeaseEnd { .. } => {
+            Request::Stale { read: asked } => read(&self.keys, asked, revision),
+            Request::Put { .. } | Request::Delete { .. } | Request::Txn { .. } => {
                 let mut run = Run::at(&mut self.keys, revision + 1);
                 let wanted = run.request(call.request);
                 if !run.events.is_empty() {

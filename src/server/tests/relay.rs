@@ -3,6 +3,8 @@
 //!
 //! Real clusters, and what happens to them, are in `tests/it`.
 
+mod seats;
+
 use crate::actors::{
     Engine, EngineConfig, Inspection, Next, OutboxReader, Placement, StreamItem, WatchCreate,
     WatchRejection,

@@ -14,7 +14,7 @@ use tonic::Code;
 const RANGE: &str = "/etcdserverpb.KV/Range";
 
 /// Waits until the relay has all of its prefix.
-async fn filled(relay: &Relay) {
+pub(super) async fn filled(relay: &Relay) {
     let http = Http::at(relay.endpoint());
     eventually("the cache is filled", async || {
         let metrics = http.get("/metrics").await.text;
@@ -29,7 +29,7 @@ async fn filled(relay: &Relay) {
     .await;
 }
 
-fn serializable(request: RangeRequest) -> RangeRequest {
+pub(super) fn serializable(request: RangeRequest) -> RangeRequest {
     RangeRequest {
         serializable: true,
         ..request
@@ -87,12 +87,14 @@ async fn reads_in_the_prefix_have_the_clusters_bytes_and_do_not_need_the_cluster
     for n in 0..30 {
         direct.put(format!("k/{n:02}"), vec![n; 100]).await;
     }
-    direct.delete("k/07", "").await;
     direct.put("other", "1").await;
+    // The last that happens before the relay looks.
+    direct.delete("k/07", "").await;
     let relay = Relay::with_flags(&[wire.endpoint()], &["--cache", "k/"]).await;
     let client = relay.connect().await;
     filled(&relay).await;
     direct.put("k/08", "after it was filled").await;
+    direct.delete("k/21", "").await;
     let forms = forms();
     // Linearizable first, so that the cache has what the cluster has.
     let mut answers = Vec::new();

@@ -4,6 +4,7 @@
 
 mod cache;
 mod failures;
+mod feeding;
 mod operations;
 mod promises;
 mod proxy_defects;

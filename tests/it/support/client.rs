@@ -28,6 +28,14 @@ impl Client {
         Ok(Self { channel })
     }
 
+    /// Opens a connection on which a server may send no more than so many bytes ahead of what is read of a call.
+    pub(crate) async fn connect_narrow(endpoint: &str, bytes: u32) -> Result<Self, Error> {
+        let endpoint = Endpoint::from_shared(format!("http://{endpoint}"))?;
+        let endpoint = endpoint.initial_stream_window_size(bytes);
+        let channel = endpoint.connect().await?;
+        Ok(Self { channel })
+    }
+
     /// The connection, for stubs that have no method here.
     pub(crate) fn channel(&self) -> Channel {
         self.channel.clone()

@@ -162,6 +162,13 @@ pub(crate) fn to_op(request: &Request) -> Op {
             success: success.iter().map(to_request_op).collect(),
             failure: failure.iter().map(to_request_op).collect(),
         }),
+        Request::Stale { read } => match to_op(read) {
+            Op::RequestRange(range) => Op::RequestRange(RangeRequest {
+                serializable: true,
+                ..range
+            }),
+            _ => panic!("no read"),
+        },
         Request::Compact { .. } | Request::LeaseEnd { .. } => panic!("no operation"),
     }
 }

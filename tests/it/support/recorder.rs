@@ -58,20 +58,26 @@ impl Recorder {
         inner.file.flush().expect("the record is written");
     }
 
+    /// Notes a request that is about to be sent, or that the server makes by itself from now on; gives its number.
+    pub(crate) fn begin(&self, request: Request) -> u64 {
+        let call = self.number();
+        self.note(&Line::Call { call, request });
+        call
+    }
+
+    /// Notes the outcome of a request.
+    pub(crate) fn end(&self, call: u64, outcome: Outcome) {
+        self.note(&Line::Return { call, outcome });
+    }
+
     /// Sends a request and waits for its outcome.
     pub(crate) async fn call(&self, client: &Client, request: Request) -> Outcome {
-        let call = self.number();
-        let to_send = request.clone();
-        self.note(&Line::Call { call, request });
-        let outcome = match send(client, &to_send).await {
+        let call = self.begin(request.clone());
+        let outcome = match send(client, &request).await {
             Ok(outcome) => outcome,
             Err(status) => convert::of_status(&status),
         };
-        let noted = outcome.clone();
-        self.note(&Line::Return {
-            call,
-            outcome: noted,
-        });
+        self.end(call, outcome.clone());
         outcome
     }
 
@@ -120,6 +126,13 @@ impl RecordedStream {
         self.recorder.note(&Line::Ask { stream, ask });
         self.stream
             .create(convert::to_create(create, progress_notify));
+    }
+
+    /// Asks for the end of a watch.
+    pub(crate) fn cancel(&self, watch_id: i64) {
+        let (stream, ask) = (self.number, Ask::Cancel { watch_id });
+        self.recorder.note(&Line::Ask { stream, ask });
+        self.stream.cancel(watch_id);
     }
 
     /// Asks how far the stream has come.

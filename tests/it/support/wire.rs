@@ -3,8 +3,8 @@
 //! It looks at no byte.
 
 use super::wait::within;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -25,6 +25,8 @@ struct Way {
 #[derive(Debug)]
 pub(crate) struct Wire {
     endpoint: String,
+    /// Where connections lead to from now on.
+    server: Arc<Mutex<String>>,
     way: watch::Sender<Way>,
     bytes_down: Arc<AtomicU64>,
     accepting: JoinHandle<()>,
@@ -37,7 +39,8 @@ impl Wire {
         let endpoint = listener.local_addr().expect("a bound port").to_string();
         let (way, of_connections) = watch::channel(Way::default());
         let bytes_down = Arc::new(AtomicU64::new(0));
-        let (server, down) = (server.to_owned(), Arc::clone(&bytes_down));
+        let server = Arc::new(Mutex::new(server.to_owned()));
+        let (leads_to, down) = (Arc::clone(&server), Arc::clone(&bytes_down));
         let accepting = tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
                 let now = *of_connections.borrow();
@@ -48,12 +51,13 @@ impl Wire {
                     way: of_connections.clone(),
                     cuts: now.cuts,
                 };
-                let (server, down) = (server.clone(), Arc::clone(&down));
-                tokio::spawn(connect(near, server, way, down));
+                let server = leads_to.lock().expect("nobody panics there").clone();
+                tokio::spawn(connect(near, server, way, Arc::clone(&down)));
             }
         });
         Self {
             endpoint,
+            server,
             way,
             bytes_down,
             accepting,
@@ -63,6 +67,11 @@ impl Wire {
     /// Where the server can be reached through it.
     pub(crate) fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// Another server takes the place of the one that was there: connections from before are to be cut.
+    pub(crate) fn lead_to(&self, server: &str) {
+        server.clone_into(&mut self.server.lock().expect("nobody panics there"));
     }
 
     /// Everything passes.

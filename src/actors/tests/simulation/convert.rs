@@ -103,7 +103,7 @@ fn op(request: &Request) -> Option<model::Op> {
             success: success.iter().filter_map(op).collect(),
             failure: failure.iter().filter_map(op).collect(),
         }),
-        Request::Compact { .. } | Request::LeaseEnd { .. } => return None,
+        Request::Compact { .. } | Request::Stale { .. } | Request::LeaseEnd { .. } => return None,
     })
 }
 
