@@ -1,7 +1,7 @@
-//! Every promise through a relay before three etcds, whatever becomes of them, of the network between and of the relay.
+//! Every promise through two relays before three etcds, whatever becomes of them, of the network between and of the relays.
 //!
-//! Clients write through the relay and past it, and watch through it; what they asked and saw is recorded, and the validator
-//! judges the record. How much is written is given out in permits, so that a record is as long as the test wants it.
+//! Clients write through the relays and past them, watch through them and read from their memory; leases end; what clients
+//! asked and saw is recorded, and the validator judges the record. How much is written is given out in permits, so that a record is as long as the test wants it.
 
 mod load;
 mod trouble;
@@ -11,7 +11,7 @@ use crate::validator::judge;
 use crate::validator::record::{self, Line};
 use crate::validator::verdict::Property;
 use futures_util::future::join_all;
-use load::Load;
+use load::{Load, PREFIX, WATCHERS};
 use std::env;
 use std::fs::File;
 use std::io::BufReader;
@@ -21,14 +21,23 @@ use tempfile::TempDir;
 const ROUNDS: usize = 1;
 const WRITERS_THROUGH: u64 = 2;
 const WRITERS_PAST: u64 = 2;
-const WATCHERS: u64 = 6;
+const READERS: u64 = 2;
+/// The first relay has room for little, so that whoever is behind is soon a victim, and soon off the ring.
+const NARROW: [&str; 6] = [
+    "--outbox-bytes-max",
+    "4096",
+    "--mailbox-messages-max",
+    "1",
+    "--ring-revisions-max",
+    "50",
+];
 
 /// What can go wrong.
 struct Scene<'l> {
     cluster: Cluster,
-    /// Between the relay and each member.
+    /// Between the relays and each member.
     wires: Vec<Wire>,
-    relay: Relay,
+    relays: Vec<Relay>,
     load: &'l Load,
 }
 
@@ -37,15 +46,24 @@ impl Scene<'_> {
         self.wires.iter().map(Wire::endpoint).collect()
     }
 
-    async fn start_relay(&mut self) {
-        self.relay = Relay::before(&self.upstreams()).await;
-        self.load.relay_is_at(self.relay.endpoint());
+    async fn start_relay(&mut self, relay: usize) {
+        self.relays[relay] = start_relay(relay, &self.upstreams()).await;
+        self.load.relay_is_at(relay, self.relays[relay].endpoint());
     }
 
-    /// The member that the relay uses.
+    /// The member that the first relay uses.
     async fn in_use(&self) -> usize {
-        super::upstream_in_use(self.relay.endpoint(), &self.upstreams()).await
+        super::upstream_in_use(self.relays[0].endpoint(), &self.upstreams()).await
     }
+}
+
+/// Starts a relay, whose cache has all that this is about.
+async fn start_relay(relay: usize, upstreams: &[&str]) -> Relay {
+    let mut flags = vec!["--cache", PREFIX];
+    if relay == 0 {
+        flags.extend(NARROW);
+    }
+    Relay::with_flags(upstreams, &flags).await
 }
 
 fn rounds() -> usize {
@@ -68,33 +86,42 @@ async fn kept(trouble: impl AsyncFnOnce(&mut Scene<'_>)) {
         wires.push(Wire::to(endpoint).await);
     }
     let upstreams: Vec<_> = wires.iter().map(Wire::endpoint).collect();
-    let relay = Relay::before(&upstreams).await;
-    let load = Load::new(recorder.clone(), &cluster, relay.endpoint(), WATCHERS);
+    let mut relays = Vec::new();
+    for relay in 0..2 {
+        relays.push(start_relay(relay, &upstreams).await);
+    }
+    let endpoints = relays.iter().map(|relay| relay.endpoint().to_owned());
+    let load = Load::new(recorder.clone(), &cluster, endpoints.collect());
     // Members and relays are killed, so streams may end.
     recorder.note(&Line::Trouble);
     let through = (0..WRITERS_THROUGH).map(|writer| load.write(writer, true));
     let past = (0..WRITERS_PAST).map(|writer| load.write(WRITERS_THROUGH + writer, false));
     let writers = join_all(through.map(Box::pin).collect::<Vec<_>>());
     let writers_past = join_all(past.map(Box::pin).collect::<Vec<_>>());
+    let readers = join_all((0..READERS).map(|reader| load.read(reader)));
     let watchers = join_all((0..WATCHERS).map(|watcher| load.watch(watcher)));
     let making = async {
         let mut scene = Scene {
             cluster,
             wires,
-            relay,
+            relays,
             load: &load,
         };
+        let lease = load.lease_that_ends().await;
+        load.has_a_victim().await;
         load.all_see("what is written before any trouble", 100)
             .await;
         trouble(&mut scene).await;
+        load.has_ended(lease).await;
         load.all_see("what is written after all trouble", 100).await;
         load.stay();
-        load.no_more_writes();
+        load.no_more_requests();
         scene
     };
-    let writing = async { tokio::join!(Box::pin(making), writers, writers_past).0 };
+    let writing = async { tokio::join!(Box::pin(making), writers, writers_past, readers).0 };
     let finishing = async {
         let scene = Box::pin(writing).await;
+        load.end_leases().await;
         load.last_write().await;
         scene
     };
@@ -117,6 +144,7 @@ async fn kept(trouble: impl AsyncFnOnce(&mut Scene<'_>)) {
         Property::Filter,
         Property::PrevKv,
         Property::IsCreate,
+        Property::Sequential,
     ] {
         assert!(
             verdict.checks(property) > 0,

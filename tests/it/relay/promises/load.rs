@@ -1,43 +1,48 @@
-//! The clients: writers that go on whatever they are told, and watchers that come back to where they were.
+//! The clients: writers that go on whatever they are told, readers, and watchers that come back to where they were.
 //!
 //! They record all they ask and see, and judge nothing.
 
-use crate::support::recorder::RecordedStream;
-use crate::support::stream::is_progress;
+mod leases;
+mod readers;
+mod watchers;
+
 use crate::support::{Client, Cluster, Recorder, eventually};
 use crate::validator::answers::single;
-use crate::validator::record::{Create, Outcome, Range, Request};
+use crate::validator::record::{Outcome, Range, Request};
+use leases::{LONG, Lease, SHORT};
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::collections::VecDeque;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+pub(super) use watchers::WATCHERS;
 
-/// How long a stream may be silent before it is asked how far it has come.
-const ASK_AGAIN: Duration = Duration::from_millis(20);
-/// Responses after which some watchers leave and come back.
-const PATIENCE: usize = 40;
+/// The keys that all of this is about begin so.
+pub(super) const PREFIX: &str = "k";
+/// The relay that who stalls comes back to: the first.
+const OF_THE_STALLED: usize = 0;
 
-/// The load on a relay.
+/// The load on relays before one cluster.
 pub(super) struct Load {
     recorder: Recorder,
     members: Vec<String>,
-    relay: RefCell<String>,
-    /// Each is for one request.
+    relays: RefCell<Vec<String>>,
+    /// Each is for one request that may write, and one read.
     permits: Semaphore,
+    reads: Semaphore,
     /// The newest revision that a writer was answered.
     last: Cell<i64>,
     /// Where each watcher is.
     seen: Vec<Cell<i64>>,
+    /// Who stalls does not read on, whatever is under way.
+    is_held: Cell<bool>,
     /// Watchers leave no stream that lives.
     stay: Cell<bool>,
     /// Where watchers may stop.
     goal: Cell<i64>,
     numbers: Cell<u64>,
+    leases_granted: Cell<i64>,
+    /// Those that are to be revoked, the oldest first.
+    leases: RefCell<VecDeque<Lease>>,
 }
-
-/// What a watcher goes on with, for each of its watches.
-type Places = BTreeMap<i64, i64>;
 
 fn range(key: &'static str, end: &'static str) -> Range {
     let (key, end) = (key.into(), end.into());
@@ -82,62 +87,46 @@ fn request(number: u64, value: String) -> Request {
     }
 }
 
-/// The watches of one watcher: apart, nested, overlapping, and one that has the relay widen what it watches.
-fn creates(watcher: u64) -> Vec<Create> {
-    let wide = match watcher % 4 {
-        0 => range("\0", "\0"),
-        1 => range("k1", "k3"),
-        2 => range("k2", "k5"),
-        _ => range("k", "l"),
-    };
-    let wide = Create {
-        watch_id: 1,
-        range: wide,
-        no_put: watcher == 4,
-        no_delete: watcher == 5,
-        prev_kv: watcher % 2 == 1,
-        fragment: watcher.is_multiple_of(3),
-        ..Create::default()
-    };
-    let narrow = Create {
-        watch_id: 2,
-        range: single(format!("k{watcher}")),
-        prev_kv: watcher.is_multiple_of(3),
-        ..Create::default()
-    };
-    vec![wide, narrow]
-}
-
 impl Load {
-    pub(super) fn new(recorder: Recorder, cluster: &Cluster, relay: &str, watchers: u64) -> Self {
+    pub(super) fn new(recorder: Recorder, cluster: &Cluster, relays: Vec<String>) -> Self {
         let members = cluster.endpoints().into_iter().map(str::to_owned);
         Self {
             recorder,
             members: members.collect(),
-            relay: RefCell::new(relay.to_owned()),
+            relays: RefCell::new(relays),
             permits: Semaphore::new(0),
+            reads: Semaphore::new(0),
             last: Cell::new(1),
-            seen: (0..watchers).map(|_| Cell::new(1)).collect(),
+            seen: (0..WATCHERS).map(|_| Cell::new(1)).collect(),
+            is_held: Cell::new(true),
             stay: Cell::new(false),
             goal: Cell::new(i64::MAX),
             numbers: Cell::new(0),
+            leases_granted: Cell::new(0),
+            leases: RefCell::default(),
         }
     }
 
-    /// The relay was started again.
-    pub(super) fn relay_is_at(&self, endpoint: &str) {
-        endpoint.clone_into(&mut self.relay.borrow_mut());
+    /// A relay was started again.
+    pub(super) fn relay_is_at(&self, relay: usize, endpoint: &str) {
+        endpoint.clone_into(&mut self.relays.borrow_mut()[relay]);
     }
 
-    /// A connection to whoever is there.
+    /// One of so many, the next in turn.
+    fn turn(&self, of: usize) -> usize {
+        let number = self.numbers.replace(self.numbers.get() + 1);
+        usize::try_from(number).expect("few") % of
+    }
+
+    /// A connection to whoever is there: one of the relays, or one of the members.
     async fn connect(&self, through: bool) -> Client {
         eventually("somebody takes connections", async || {
-            let mut endpoint = self.relay.borrow().clone();
-            if !through {
-                let number = self.numbers.replace(self.numbers.get() + 1);
-                let at = usize::try_from(number).expect("few") % self.members.len();
-                endpoint.clone_from(&self.members[at]);
-            }
+            let endpoint = if through {
+                let relays = self.relays.borrow();
+                relays[self.turn(relays.len())].clone()
+            } else {
+                self.members[self.turn(self.members.len())].clone()
+            };
             Client::connect(&endpoint).await
         })
         .await
@@ -151,8 +140,17 @@ impl Load {
                 return;
             };
             permit.forget();
-            let request = request(number + 3 * writer, format!("{writer}-{number}"));
-            if !self.call(&client, request).await {
+            let step = number + 3 * writer;
+            let is_known = match step % 16 {
+                5 => self.lease(&client, LONG).await,
+                10 => self.lease(&client, SHORT).await,
+                13 => self.revoke_one(&client).await,
+                _ => {
+                    let request = request(step, format!("{writer}-{number}"));
+                    self.call(&client, request).await
+                }
+            };
+            if !is_known {
                 client = self.connect(through).await;
             }
         }
@@ -171,6 +169,7 @@ impl Load {
     /// Allows so many more requests.
     pub(super) fn allow(&self, requests: usize) {
         self.permits.add_permits(requests);
+        self.reads.add_permits(requests);
     }
 
     /// Waits until no more than so many requests are left of those that were allowed.
@@ -214,9 +213,10 @@ impl Load {
         assert!(matches!(outcome.await, Outcome::Done { .. }));
     }
 
-    /// Writers end.
-    pub(super) fn no_more_writes(&self) {
+    /// Writers and readers end.
+    pub(super) fn no_more_requests(&self) {
         self.permits.close();
+        self.reads.close();
     }
 
     /// Watchers do not leave their streams any more.
@@ -228,83 +228,12 @@ impl Load {
     pub(super) async fn last_write(&self) {
         eventually("a last write", async || {
             let client = self.connect(true).await;
-            let number = self.numbers.replace(self.numbers.get() + 1);
+            let number = self.turn(usize::MAX);
             let last = put("k0".to_owned(), format!("last-{number}"), false);
             let is_done = self.call(&client, last).await;
             is_done.then_some(()).ok_or("nobody knows")
         })
         .await;
         self.goal.set(self.last.get());
-    }
-
-    /// Watches through the relay, and comes back after each end, until everything was seen. Gives the stream, which lives.
-    pub(super) async fn watch(&self, watcher: u64) -> RecordedStream {
-        // Some begin with the past, and some from now on.
-        let start = i64::from(!watcher.is_multiple_of(3));
-        let mut places: Places = [(1, start), (2, start)].into();
-        loop {
-            let client = self.connect(true).await;
-            let mut stream = self.recorder.watch(&client);
-            for create in creates(watcher) {
-                let create = Create {
-                    start_revision: places[&create.watch_id],
-                    ..create
-                };
-                stream.create(&create, watcher.is_multiple_of(2));
-            }
-            if self.follow(&mut stream, watcher, &mut places).await {
-                return stream;
-            }
-            stream.leave();
-        }
-    }
-
-    /// Follows a stream; true when everything was seen, and false when another stream is wanted.
-    async fn follow(&self, stream: &mut RecordedStream, watcher: u64, places: &mut Places) -> bool {
-        let at = usize::try_from(watcher).expect("few");
-        let mut told = 0;
-        loop {
-            let place = places.values().min().copied().unwrap_or_default();
-            let seen = &self.seen[at];
-            seen.set(seen.get().max(place - 1));
-            if seen.get() >= self.goal.get() {
-                return true;
-            }
-            let Ok(received) = timeout(ASK_AGAIN, stream.receive()).await else {
-                stream.progress();
-                continue;
-            };
-            let Some(response) = received else {
-                return false;
-            };
-            let revision = response.header.as_ref().map_or(0, |it| it.revision);
-            if response.canceled {
-                places.insert(response.watch_id, response.compact_revision);
-                return false;
-            }
-            if is_progress(&response) && response.watch_id == -1 {
-                for place in places.values_mut() {
-                    *place = (*place).max(revision + 1);
-                }
-                continue;
-            }
-            let events_end = response.events.last().and_then(|event| event.kv.as_ref());
-            let through = match events_end {
-                // Of a revision that is cut in pieces the rest is still to come.
-                Some(_) if response.fragment => continue,
-                Some(kv) => kv.mod_revision,
-                None if response.created => match places.get(&response.watch_id) {
-                    Some(0) => revision,
-                    _ => continue,
-                },
-                None => revision,
-            };
-            let place = places.entry(response.watch_id).or_default();
-            *place = (*place).max(through + 1);
-            told += 1;
-            if told > PATIENCE && watcher.is_multiple_of(2) && !self.stay.get() {
-                return false;
-            }
-        }
     }
 }

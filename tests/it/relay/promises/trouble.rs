@@ -47,9 +47,11 @@ async fn while_the_member_in_use_is_killed() {
     kept(async |scene| {
         for _ in 0..2 * rounds() {
             let killed = scene.in_use().await;
+            let lease = scene.load.lease_that_ends().await;
             scene.under_way().await;
             scene.cluster.members[killed].kill();
             scene.all_see("what is written without a member").await;
+            scene.load.has_ended(lease).await;
             scene.cluster.members[killed].restart();
             is_back(scene, killed).await;
         }
@@ -75,12 +77,13 @@ async fn while_the_leader_is_killed() {
 #[tokio::test]
 async fn while_the_relay_is_killed() {
     kept(async |scene| {
-        for _ in 0..3 * rounds() {
+        for round in 0..3 * rounds() {
+            let killed = round % scene.relays.len();
             scene.under_way().await;
-            scene.relay.process().kill();
+            scene.relays[killed].process().kill();
             scene.load.allow(LEFT);
             scene.load.are_left(LEFT / 2).await;
-            scene.start_relay().await;
+            scene.start_relay(killed).await;
             scene.all_see("what is written without a relay").await;
         }
     })
@@ -139,7 +142,7 @@ async fn while_the_cluster_has_no_quorum() {
             for member in killed {
                 scene.cluster.members[member].kill();
             }
-            let http = Http::at(scene.relay.endpoint());
+            let http = Http::at(scene.relays[0].endpoint());
             eventually("the relay is not ready", async || {
                 let ready = http.get("/readyz").await;
                 (ready.status == 503).then_some(()).ok_or(ready.text)
