@@ -101,8 +101,13 @@ impl Caches {
         let holds = |cache: &&Arc<Cache>| cache.range.encloses(&range);
         let cache = self.all.iter().find(holds)?;
         if !request.serializable {
+            let known = *cache.revision.borrow();
             // Whoever was answered before this was asked is seen by a majority, and so by this.
             let now = self.covers.revision_now().await.ok()?;
+            if now < known {
+                // The cluster was put back to an earlier state: what is known here has not happened.
+                return None;
+            }
             if !fault::active(Fault::CacheDoesNotWait) {
                 cache.reach(now, &self.covers).await?;
             }
