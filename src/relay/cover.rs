@@ -247,7 +247,9 @@ impl Cover {
     /// Waits until everything that was planned up to `version` is watched, and everything up to `goal` was published; false
     /// when that takes longer than `patience`.
     pub(super) async fn reach(&self, version: u64, goal: Revision, patience: Duration) -> bool {
-        let reached = |standing: &Standing| standing.version >= version && standing.head >= goal;
+        let is_early = fault::active(Fault::RegisteredBeforeWidened);
+        let is_wide = |standing: &Standing| standing.version >= version || is_early;
+        let reached = |standing: &Standing| is_wide(standing) && standing.head >= goal;
         let mut standing = self.standing.subscribe();
         if reached(&standing.borrow_and_update()) {
             return true;
@@ -274,5 +276,37 @@ impl Cover {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.cover.leave(&self.range, self.with_prev);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::relay::Endpoints;
+    use crate::tls::{ClientFiles, Target};
+    use crate::watch::BatchLimits;
+    use actix_rt::{Arbiter, System};
+
+    // Whoever is let in before would be taken for somebody who has no use for what the cover is widened by.
+    #[test]
+    fn a_wider_cover_is_reached_only_when_its_feed_says_so() {
+        System::new().block_on(async {
+            let nowhere = Target::read("127.0.0.1:1", &ClientFiles::default()).unwrap();
+            let endpoints = Endpoints::start(&[nowhere], None).unwrap();
+            let late = Late::new(endpoints, Arbiter::current(), BatchLimits::default());
+            let (narrow, wide) = (KeyRange::single("/a/1"), KeyRange::prefix("/a/"));
+            let cover = Arc::new(Cover::new(narrow.clone(), late));
+            let _narrow = cover.sit(&narrow, None, false);
+            cover.stand(|standing| {
+                standing.version = 1;
+                standing.head = Revision(5);
+            });
+            let _wide = cover.sit(&wide, Some(wide.clone()), false);
+            let version = cover.plan().version;
+            let reached = async |goal| cover.reach(version, Revision(goal), Duration::ZERO).await;
+            assert!(!reached(5).await);
+            cover.stand(|standing| standing.version = version);
+            assert!(reached(5).await && !reached(6).await);
+        });
     }
 }

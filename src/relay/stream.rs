@@ -128,9 +128,7 @@ impl RelayStream {
         }
         let patience = self.covers.limits().patience;
         for (cover, version) in covers {
-            let is_early = fault::active(Fault::RegisteredBeforeWidened);
-            let version = if is_early { 1 } else { *version };
-            if !cover.reach(version, goal, patience).await {
+            if !cover.reach(*version, goal, patience).await {
                 return Err(Unanswered::Away(NO_CLUSTER.to_owned()));
             }
         }

@@ -143,3 +143,23 @@ async fn a_linearizable_read_has_every_write_that_was_answered_before() {
         assert!(read.header.unwrap().revision >= put);
     }
 }
+
+// How far the cluster has come is known sooner than what is large and on its way.
+#[tokio::test]
+async fn a_linearizable_read_waits_for_what_is_large() {
+    let etcd = Peer::start(PeerKind::Etcd).await;
+    let relay = Relay::with_flags(&[etcd.endpoint()], &["--cache", "k"]).await;
+    let (client, direct) = (relay.connect().await, etcd.client());
+    filled(&relay).await;
+    for round in 0..20 {
+        let put = direct.put("k", vec![round; 1 << 20]).await;
+        let counted = RangeRequest {
+            count_only: true,
+            ..get("k")
+        };
+        let read = client.range(counted).await.unwrap();
+        assert!(read.header.unwrap().revision >= put);
+        let read = client.range(get("k")).await.unwrap();
+        assert_eq!(read.kvs[0].mod_revision, put);
+    }
+}
