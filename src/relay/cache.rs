@@ -13,7 +13,7 @@ use crate::api::pb::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader};
 use crate::api::pb::mvccpb;
 use crate::backend::Measure;
 use crate::fault::{self, Fault};
-use crate::model::{Commit, EventKind, KeyRange, KeyValue, Revision};
+use crate::model::{Commit, EventKind, KeyRange, KeyValue, LeaseId, Revision};
 use crate::watch::RingRead;
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -158,6 +158,10 @@ impl Cache {
             if limit > 0 && answer.kvs.len() >= limit {
                 answer.more = true;
                 continue;
+            }
+            if request.keys_only && kv.lease != LeaseId::default() {
+                // Whether it is told without the value depends on how old the cluster's members are.
+                return None;
             }
             answer.kvs.push(told(kv, request.keys_only));
         }

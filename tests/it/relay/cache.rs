@@ -2,8 +2,9 @@
 //! asked for.
 
 use super::raw::call;
-use crate::support::pb::RangeRequest;
+use crate::support::pb::lease_client::LeaseClient;
 use crate::support::pb::range_request::{SortOrder, SortTarget};
+use crate::support::pb::{LeaseGrantRequest, PutRequest, RangeRequest};
 use crate::support::requests::{get, get_prefix};
 use crate::support::wire::Wire;
 use crate::support::{Http, Peer, PeerKind, Relay, eventually};
@@ -162,4 +163,35 @@ async fn a_linearizable_read_waits_for_what_is_large() {
         let read = client.range(get("k")).await.unwrap();
         assert_eq!(read.kvs[0].mod_revision, put);
     }
+}
+
+// Members of different ages tell the lease of a key without its value, or do not.
+#[tokio::test]
+async fn a_read_of_the_keys_alone_is_the_clusters_where_they_have_leases() {
+    let etcd = Peer::start(PeerKind::Etcd).await;
+    let wire = Wire::to(etcd.endpoint()).await;
+    let direct = etcd.client();
+    let grant = LeaseGrantRequest { id: 7, ttl: 600 };
+    let mut leases = LeaseClient::new(direct.channel());
+    leases.lease_grant(grant).await.unwrap();
+    let put = PutRequest {
+        key: "k/leased".into(),
+        lease: 7,
+        ..PutRequest::default()
+    };
+    direct.try_put(put).await.unwrap();
+    let relay = Relay::with_flags(&[wire.endpoint()], &["--cache", "k/"]).await;
+    let client = relay.connect().await;
+    filled(&relay).await;
+    let whole = serializable(get_prefix("k/"));
+    let keys = RangeRequest {
+        keys_only: true,
+        ..whole.clone()
+    };
+    assert_eq!(client.range(keys.clone()).await.unwrap().count, 1);
+    wire.cut();
+    let read = client.range(whole).await.unwrap();
+    assert_eq!(read.kvs[0].lease, 7);
+    let refused = client.range(keys).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
 }

@@ -8,13 +8,15 @@ mod trouble;
 
 use crate::support::{Cluster, PeerKind, Recorder, Relay, Wire, eventually};
 use crate::validator::judge;
-use crate::validator::record::{self, Line};
+use crate::validator::record::{self, Line, Outcome, Request};
 use crate::validator::verdict::Property;
 use futures_util::future::join_all;
 use load::{Load, PREFIX, WATCHERS};
+use std::collections::BTreeSet;
 use std::env;
 use std::fs::File;
 use std::io::BufReader;
+use std::path::Path;
 use tempfile::TempDir;
 
 /// How often each trouble is made, unless `VIGIL_RELAY_ROUNDS` says otherwise.
@@ -129,9 +131,20 @@ async fn kept(trouble: impl AsyncFnOnce(&mut Scene<'_>)) {
     recorder.note(&Line::Quiet);
     drop((scene, streams));
     recorder.flush();
-    let file = BufReader::new(File::open(&path).expect("the record"));
-    let verdict = judge(&record::read(file).expect("a record"));
+    holds(&path);
+}
+
+/// Holds a record against every promise, and looks whether all of it was about something.
+fn holds(path: &Path) {
+    let file = BufReader::new(File::open(path).expect("the record"));
+    let lines = record::read(file).expect("a record");
+    let verdict = judge(&lines);
     eprintln!("{verdict}");
+    for (what, kind) in KINDS {
+        let answered = answered(&lines, kind);
+        eprintln!("{answered} {what}");
+        assert!(answered > 0, "no {what}");
+    }
     let faults = verdict.faults.iter().take(20).collect::<Vec<_>>();
     assert!(verdict.holds(), "{faults:#?}");
     for property in [
@@ -151,6 +164,37 @@ async fn kept(trouble: impl AsyncFnOnce(&mut Scene<'_>)) {
             "{property:?} was not looked at"
         );
     }
+}
+
+/// What has to be answered now and then.
+const KINDS: [(&str, IsKind); 4] = [
+    ("reads of now", |it| matches!(it, Request::Range { .. })),
+    ("reads of any revision", |it| {
+        matches!(it, Request::Stale { .. })
+    }),
+    ("puts with a lease", |it| {
+        matches!(it, Request::Put { lease: 1.., .. })
+    }),
+    ("revocations", |it| matches!(it, Request::LeaseEnd { .. })),
+];
+
+type IsKind = fn(&Request) -> bool;
+
+/// How many requests of a kind were answered.
+fn answered(lines: &[Line], is_kind: IsKind) -> usize {
+    let of_kind = lines.iter().filter_map(|line| match line {
+        Line::Call { call, request } if is_kind(request) => Some(*call),
+        _ => None,
+    });
+    let of_kind: BTreeSet<u64> = of_kind.collect();
+    let is_answer = |line: &&Line| match line {
+        Line::Return {
+            call,
+            outcome: Outcome::Done { .. },
+        } => of_kind.contains(call),
+        _ => false,
+    };
+    lines.iter().filter(is_answer).count()
 }
 
 /// Waits until a member answers again.

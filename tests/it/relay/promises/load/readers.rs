@@ -9,7 +9,6 @@ const OLD_ONE_IN: u64 = 3;
 
 fn read(number: u64) -> Request {
     let (range, limit) = match number % 5 {
-        0 => (range("k", "l"), 0),
         1 => (single(format!("k{}", number % 7)), 0),
         2 => (range("k1", "k3"), 0),
         3 => (range("k", "l"), 3),
