@@ -31,6 +31,9 @@ pub struct Common {
     /// Process of the server, for its processor time and memory; whoever listens on the port when not set.
     #[arg(long, value_name = "PID", global = true)]
     pub server_pid: Option<u32>,
+    /// Processes behind the server, as the members of a cluster are, for what all of them use together.
+    #[arg(long, value_name = "PID,...", value_delimiter = ',', global = true)]
+    pub behind_pid: Vec<u32>,
     /// Threads of the generator.
     #[arg(long, value_name = "COUNT", default_value_t = 1, global = true)]
     pub threads: usize,
@@ -60,7 +63,7 @@ pub enum Workload {
     Keepalive(KeepaliveLoad),
     /// Leases that all end at once, beside writers.
     Expire(ExpireLoad),
-    /// Many watchers of one key.
+    /// Many watchers of one key, or of ranges in each other.
     Fanout(FanoutLoad),
     /// Many watchers, each of a key of its own.
     Many(ManyLoad),
@@ -170,9 +173,13 @@ pub enum Pace {
 /// `vigil bench fanout`.
 #[derive(Clone, Debug, Args)]
 pub struct FanoutLoad {
-    /// How many watchers of the key there are.
+    /// How many watchers there are.
     #[arg(long, value_name = "COUNT", default_value_t = 1000)]
     pub watchers: usize,
+    /// Not all of one key: of twenty watchers one is of all of a hundred keys, five are of one of their ten prefixes, and
+    /// fourteen are of one key. Every event is accounted for at the end.
+    #[arg(long)]
+    pub nested: bool,
     /// How many streams they share, each on a connection of its own.
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     pub streams: usize,

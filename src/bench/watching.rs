@@ -23,11 +23,14 @@ pub(super) struct Watching {
     answers: Answers,
     /// The newest revision that each watch has seen, by id.
     seen: Vec<i64>,
+    /// What each watch is of, by id, where its events' keys are looked at.
+    ranges: Vec<(Bytes, Bytes)>,
 }
 
 /// One event, as far as a measurement needs it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Seen<'a> {
+    pub key: &'a [u8],
     pub revision: i64,
     pub value: &'a [u8],
 }
@@ -84,6 +87,7 @@ impl Watching {
             _asks: asks,
             answers,
             seen,
+            ranges: Vec::new(),
         })
     }
 
@@ -103,7 +107,15 @@ impl Watching {
             _asks: asks,
             answers: unanswered.answers().await?,
             seen,
+            ranges: Vec::new(),
         })
+    }
+
+    /// From now on an event of a key that its watch is not of is an error. Its watches are of these, from id 1 on.
+    pub(super) fn look_at_keys(&mut self, of: impl Iterator<Item = (Bytes, Bytes)>) {
+        self.ranges = std::iter::once(<(Bytes, Bytes)>::default())
+            .chain(of)
+            .collect();
     }
 
     /// The newest revision that any of its watches has seen.
@@ -118,7 +130,7 @@ impl Watching {
     ) -> Result<u64, BenchError> {
         let message: Bytes = self.answers.next().await?.ok_or_else(ended)?;
         let now = now_ns();
-        let seen = &mut self.seen;
+        let (seen, ranges) = (&mut self.seen, &self.ranges);
         let response = response(&message, |watch_id, event| {
             let last = seen.get_mut(watch_id as usize);
             let last = last.ok_or_else(|| BenchError::wrong("an event of an unknown watch"))?;
@@ -130,6 +142,14 @@ impl Watching {
                 return Err(BenchError::wrong(what));
             }
             *last = event.revision;
+            if let Some((key, range_end)) = ranges.get(watch_id as usize)
+                && !is_in(event.key, key, range_end)
+            {
+                let (saw, of) = (event.key.escape_ascii(), key.escape_ascii());
+                return Err(BenchError::wrong(format!(
+                    "watch {watch_id} of {of} saw {saw}"
+                )));
+            }
             if let (Some(latencies), Some(put)) = (&mut latencies, stamp(event.value)) {
                 latencies.record_ns(now.saturating_sub(put));
             }
@@ -140,6 +160,14 @@ impl Watching {
             return Err(BenchError::wrong(format!("a watch was canceled: {reason}")));
         }
         Ok(response.events)
+    }
+}
+
+/// Whether a key is the one, or in the range, that a watch is of.
+fn is_in(key: &[u8], first: &[u8], range_end: &[u8]) -> bool {
+    match range_end {
+        [] => key == first,
+        end => first <= key && key < end,
     }
 }
 
@@ -169,6 +197,7 @@ fn response<'a>(
                 fields(bytes, |field, _, bytes| match field {
                     2 => fields(bytes, |field, number, bytes| {
                         match field {
+                            1 => seen.key = bytes,
                             3 => seen.revision = number as i64,
                             5 => seen.value = bytes,
                             _ => {}

@@ -71,6 +71,9 @@ async fn every_load(kind: PeerKind) {
         positive(&report, "/count");
         positive(&report, "/latency_ms/p50");
         assert_eq!(report["pace"], pace);
+        let nested = report_of_nested(&peer, &fanout);
+        positive(&nested, "/events_due");
+        assert_eq!(nested["events_heard"], nested["events_due"]);
     }
     let many = [
         "many",
@@ -101,6 +104,17 @@ async fn every_load(kind: PeerKind) {
     ] {
         positive(&slow, field);
     }
+}
+
+/// The same with ranges in each other, and with another process beside the server's.
+fn report_of_nested(peer: &Peer, fanout: &[&str]) -> Value {
+    let beside = std::process::id().to_string();
+    let nested = report(
+        peer,
+        &[fanout, &["--nested", "--behind-pid", &beside]].concat(),
+    );
+    positive(&nested, "/behind_rss_bytes_after");
+    nested
 }
 
 #[tokio::test]
