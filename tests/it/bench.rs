@@ -135,6 +135,21 @@ async fn every_load_runs_against_etcd() {
 }
 
 #[tokio::test]
+async fn an_event_that_was_not_due_makes_a_measurement_of_nested_ranges_void() {
+    let peer = Setup::new(PeerKind::Vigil).start().await;
+    let mut command = vigil(&peer, &["bench", "fanout", "--nested", "--watchers", "40"]);
+    command.args(["--seconds", "1"]);
+    let bench = tokio::task::spawn_blocking(move || run(command));
+    let client = peer.connect().await;
+    while !bench.is_finished() {
+        client.put("bench/000000007", "somebody else's").await;
+    }
+    let said = bench.await.expect("it ends");
+    assert!(!said.success && said.out.is_empty(), "{}", said.out);
+    assert!(said.err.contains("were due"), "{}", said.err);
+}
+
+#[tokio::test]
 async fn watchers_from_the_beginning_hear_everything() {
     let peer = Setup::new(PeerKind::Vigil).start().await;
     let all = [
