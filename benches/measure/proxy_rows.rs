@@ -54,8 +54,8 @@ const CALLS: &[Measure] = &[
 pub(crate) const ROWS: &[ProxyRow] = &[
     ProxyRow {
         name: "fan-out-1000",
-        what: "ping-pong, 1,000 watchers of one key on 10 streams",
-        load: "fanout --watchers 1000 --streams 10",
+        what: "ping-pong with 10 puts at a time, 1,000 watchers of one key on 10 streams",
+        load: "fanout --watchers 1000 --streams 10 --ahead 10",
         measures: FAN_OUT,
     },
     ProxyRow {
@@ -66,19 +66,19 @@ pub(crate) const ROWS: &[ProxyRow] = &[
     },
     ProxyRow {
         name: "nested",
-        what: "ping-pong, 10,000 watchers of nested ranges on 10 streams",
-        load: "fanout --watchers 10000 --streams 10 --nested",
+        what: "ping-pong with 20 puts at a time, 10,000 watchers of nested ranges on 10 streams",
+        load: "fanout --watchers 10000 --streams 10 --nested --ahead 20",
         measures: FAN_OUT,
     },
     ProxyRow {
         name: "nested-streams",
         what: "the same on 100 streams",
-        load: "fanout --watchers 10000 --streams 100 --nested",
+        load: "fanout --watchers 10000 --streams 100 --nested --ahead 20",
         measures: FAN_OUT,
     },
     ProxyRow {
         name: "nested-paced",
-        what: "the same at 50 puts/s, whoever is behind",
+        what: "the same watchers at 50 puts/s",
         load: "fanout --watchers 10000 --streams 100 --nested --pace paced --rate 50",
         measures: FAN_OUT,
     },

@@ -186,6 +186,9 @@ pub struct FanoutLoad {
     /// When the next put goes.
     #[arg(long, default_value = "ping-pong")]
     pub pace: Pace,
+    /// Puts of a ping-pong that are on their way at a time: the next ones go when every watcher has seen all of these.
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    pub ahead: usize,
     /// Puts a second of all writers, when paced.
     #[arg(long, value_name = "RATE", default_value_t = 100)]
     pub rate: u64,
@@ -284,6 +287,7 @@ impl BenchArgs {
                 at_least_one("--watchers", load.watchers)?;
                 at_least_one("--streams", load.streams)?;
                 at_least_one("--rate", load.rate as usize)?;
+                at_least_one("--ahead", load.ahead)?;
                 at_least_one("--writers", load.writers)
             }
             Workload::Many(load) => {

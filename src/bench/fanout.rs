@@ -79,6 +79,7 @@ pub(super) fn run(common: &Common, load: &FanoutLoad) -> Result<Value, BenchErro
         Pace::Flood => "flood",
     };
     report.set("pace", pace);
+    report.set("ahead", load.ahead);
     report.set("events_per_response", shared.heard.events_per_response());
     report.set("watchers", load.watchers);
     report.set("streams", streams);
@@ -218,7 +219,9 @@ impl Shared<'_> {
         match self.load.pace {
             Pace::PingPong if first => {
                 while !self.ended.load(Ordering::Relaxed) {
-                    let due = one().await?;
+                    let puts = (0..self.load.ahead).map(|_| one());
+                    let due = futures_util::future::try_join_all(puts).await?;
+                    let due = due.into_iter().max().unwrap_or_default();
                     self.heard.wait_for(due).await;
                 }
             }

@@ -115,6 +115,7 @@ mod tests {
             nested,
             streams: 1,
             pace: Pace::PingPong,
+            ahead: 1,
             rate: 1,
             writers: 1,
         }

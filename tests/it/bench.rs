@@ -111,7 +111,11 @@ fn report_of_nested(peer: &Peer, fanout: &[&str]) -> Value {
     let beside = std::process::id().to_string();
     let nested = report(
         peer,
-        &[fanout, &["--nested", "--behind-pid", &beside]].concat(),
+        &[
+            fanout,
+            &["--nested", "--ahead", "3", "--behind-pid", &beside],
+        ]
+        .concat(),
     );
     positive(&nested, "/behind_rss_bytes_after");
     nested
