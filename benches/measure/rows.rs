@@ -61,7 +61,12 @@ pub(crate) struct Row {
     pub(crate) measures: &'static [Measure],
 }
 
-const fn measure(label: &'static str, field: &'static str, scale: f64, goal: Goal) -> Measure {
+pub(crate) const fn measure(
+    label: &'static str,
+    field: &'static str,
+    scale: f64,
+    goal: Goal,
+) -> Measure {
     Measure {
         label,
         field,
@@ -71,7 +76,7 @@ const fn measure(label: &'static str, field: &'static str, scale: f64, goal: Goa
     }
 }
 
-const fn rate(label: &'static str, goal: Goal) -> Measure {
+pub(crate) const fn rate(label: &'static str, goal: Goal) -> Measure {
     measure(label, "/per_second", 1.0, goal)
 }
 
@@ -79,7 +84,7 @@ const fn rate_of(label: &'static str, field: &'static str) -> Measure {
     measure(label, field, 1.0, Shown)
 }
 
-const fn cpu(goal: Goal) -> Measure {
+pub(crate) const fn cpu(goal: Goal) -> Measure {
     measure(
         "server CPU, us each",
         "/server_cpu_us_per_operation",
@@ -88,11 +93,11 @@ const fn cpu(goal: Goal) -> Measure {
     )
 }
 
-const fn p50(goal: Goal) -> Measure {
+pub(crate) const fn p50(goal: Goal) -> Measure {
     measure("p50 ms", "/latency_ms/p50", 1.0, goal)
 }
 
-const fn p99(goal: Goal) -> Measure {
+pub(crate) const fn p99(goal: Goal) -> Measure {
     measure("p99 ms", "/latency_ms/p99", 1.0, goal)
 }
 

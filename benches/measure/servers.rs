@@ -43,7 +43,8 @@ impl Kind {
         line.replace("etcd Version: ", "etcd ")
     }
 
-    fn program(self) -> PathBuf {
+    /// What is run.
+    pub(crate) fn program(self) -> PathBuf {
         match self {
             Self::Vigil => env!("CARGO_BIN_EXE_vigil").into(),
             Self::Etcd => env::var_os("VIGIL_TEST_ETCD").map_or_else(
@@ -130,24 +131,29 @@ impl Server {
     }
 
     fn run(words: &[String], address: String, answers: impl Fn(&str) -> bool) -> Self {
+        let server = Self::spawn(words, address);
+        server.wait(answers);
+        server
+    }
+
+    /// Starts a command that will serve this address.
+    pub(crate) fn spawn(words: &[String], address: String) -> Self {
         let child = Command::new(&words[0])
             .args(&words[1..])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", words[0]));
-        let server = Self { child, address };
+        Self { child, address }
+    }
+
+    /// Waits until it answers.
+    pub(crate) fn wait(&self, answers: impl Fn(&str) -> bool) {
         let end = Instant::now() + START_MAX;
-        while !answers(&server.address) {
-            assert!(
-                Instant::now() < end,
-                "{} does not answer at {}",
-                words[0],
-                server.address
-            );
+        while !answers(&self.address) {
+            assert!(Instant::now() < end, "nobody answers at {}", self.address);
             std::thread::sleep(RETRY);
         }
-        server
     }
 
     /// Its process, for its processor time.

@@ -20,6 +20,12 @@ fn median(values: &mut [f64]) -> Option<f64> {
     Some(f64::midpoint(lower, upper))
 }
 
+/// The median that reports have of a measure.
+pub(crate) fn median_of(measure: &Measure, reports: &[Value]) -> Option<f64> {
+    let values = reports.iter().filter_map(|report| value(measure, report));
+    median(&mut values.collect::<Vec<_>>())
+}
+
 /// The head of the table.
 pub(crate) fn head() -> String {
     let [etcd, _] = BOTH.map(Kind::version);
@@ -30,11 +36,8 @@ pub(crate) fn head() -> String {
 pub(crate) fn lines(row: &Row, reports: &[Vec<Value>; 2]) -> Vec<String> {
     let mut what = row.what;
     let lines = row.measures.iter().map(|measure| {
-        let of = |reports: &[Value]| {
-            let values = reports.iter().filter_map(|report| value(measure, report));
-            median(&mut values.collect::<Vec<_>>())
-        };
-        let [etcd, vigil] = [of(&reports[0]), of(&reports[1])];
+        let [etcd, vigil] = reports.each_ref();
+        let [etcd, vigil] = [etcd, vigil].map(|reports| median_of(measure, reports));
         let ratio = etcd.zip(vigil).map(|(etcd, vigil)| vigil / etcd);
         let line = format!(
             "| {} | {} | {} | {} | {} | {} | {} |",

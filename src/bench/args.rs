@@ -31,6 +31,9 @@ pub struct Common {
     /// Process of the server, for its processor time and memory; whoever listens on the port when not set.
     #[arg(long, value_name = "PID", global = true)]
     pub server_pid: Option<u32>,
+    /// Processes behind the server, as the members of a cluster are, for what all of them use together.
+    #[arg(long, value_name = "PID,...", value_delimiter = ',', global = true)]
+    pub behind_pid: Vec<u32>,
     /// Threads of the generator.
     #[arg(long, value_name = "COUNT", default_value_t = 1, global = true)]
     pub threads: usize,
@@ -60,7 +63,7 @@ pub enum Workload {
     Keepalive(KeepaliveLoad),
     /// Leases that all end at once, beside writers.
     Expire(ExpireLoad),
-    /// Many watchers of one key.
+    /// Many watchers of one key, or of ranges in each other.
     Fanout(FanoutLoad),
     /// Many watchers, each of a key of its own.
     Many(ManyLoad),
@@ -170,15 +173,22 @@ pub enum Pace {
 /// `vigil bench fanout`.
 #[derive(Clone, Debug, Args)]
 pub struct FanoutLoad {
-    /// How many watchers of the key there are.
+    /// How many watchers there are.
     #[arg(long, value_name = "COUNT", default_value_t = 1000)]
     pub watchers: usize,
+    /// Not all of one key: of twenty watchers one is of all of a hundred keys, five are of one of their ten prefixes, and
+    /// fourteen are of one key. Every event is accounted for at the end.
+    #[arg(long)]
+    pub nested: bool,
     /// How many streams they share, each on a connection of its own.
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     pub streams: usize,
     /// When the next put goes.
     #[arg(long, default_value = "ping-pong")]
     pub pace: Pace,
+    /// Puts of a ping-pong that are on their way at a time: the next ones go when every watcher has seen all of these.
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    pub ahead: usize,
     /// Puts a second of all writers, when paced.
     #[arg(long, value_name = "RATE", default_value_t = 100)]
     pub rate: u64,
@@ -277,6 +287,7 @@ impl BenchArgs {
                 at_least_one("--watchers", load.watchers)?;
                 at_least_one("--streams", load.streams)?;
                 at_least_one("--rate", load.rate as usize)?;
+                at_least_one("--ahead", load.ahead)?;
                 at_least_one("--writers", load.writers)
             }
             Workload::Many(load) => {

@@ -7,7 +7,7 @@ use super::args::{CatchupLoad, Common};
 use super::fill::{EVERYTHING, fill, key, put};
 use super::listeners::watch_of;
 use super::operations::Chance;
-use super::process::{Process, Watch};
+use super::process::{Servers, Watch};
 use super::progress::Bar;
 use super::report::Report;
 use super::threads::{on_threads, share};
@@ -44,7 +44,7 @@ pub(super) fn run(common: &Common, load: &CatchupLoad) -> Result<Value, BenchErr
     if !load.no_fill {
         fill(common, load.history)?;
     }
-    let process = Process::find(common.server_pid, &common.endpoint);
+    let servers = &Servers::find(common);
     let streams = load.streams.min(load.watchers);
     let threads = common.threads.min(streams);
     let total = (0..load.watchers)
@@ -52,7 +52,7 @@ pub(super) fn run(common: &Common, load: &CatchupLoad) -> Result<Value, BenchErr
         .sum();
     let heard = Arc::new(AtomicU64::new(0));
     let _bar = Bar::follow("catching up", &heard, total);
-    let watch = Watch::start(process);
+    let watch = Watch::start(servers);
     let of = &Shared {
         common,
         load,

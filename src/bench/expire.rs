@@ -4,7 +4,7 @@ use super::BenchError;
 use super::args::{Common, ExpireLoad};
 use super::clock::now_ns;
 use super::fill::{key, put};
-use super::process::{Process, Watch};
+use super::process::{Servers, Watch};
 use super::report::{Latencies, Report};
 use super::threads::{on_threads, share};
 use super::wire::Connection;
@@ -31,8 +31,8 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// Measures.
 pub(super) fn run(common: &Common, load: &ExpireLoad) -> Result<Value, BenchError> {
-    let process = Process::find(common.server_pid, &common.endpoint);
-    let (granting, begin) = (Watch::start(process), Instant::now());
+    let servers = &Servers::find(common);
+    let (granting, begin) = (Watch::start(servers), Instant::now());
     let end = begin + Duration::from_secs(load.end_after_seconds);
     grant(common, load, end)?;
     let mut report = Report::new("expire", &common.endpoint);
@@ -45,7 +45,7 @@ pub(super) fn run(common: &Common, load: &ExpireLoad) -> Result<Value, BenchErro
     }
     report.set("leases", load.leases);
     report.set("granting", granted.finish());
-    let mut ended = on_threads(1, |_| expire(common, load, process, end))?;
+    let mut ended = on_threads(1, |_| expire(common, load, servers, end))?;
     let ended = ended.pop();
     report.merge(ended.ok_or_else(|| BenchError::wrong("nothing was measured"))?);
     Ok(report.finish())
@@ -85,7 +85,7 @@ fn grant(common: &Common, load: &ExpireLoad, end: Instant) -> Result<(), BenchEr
 async fn expire(
     common: &Common,
     load: &ExpireLoad,
-    process: Option<Process>,
+    servers: &Servers,
     end: Instant,
 ) -> Result<Value, BenchError> {
     let (before, during) = (RefCell::default(), RefCell::default());
@@ -105,7 +105,7 @@ async fn expire(
     let measured = async {
         let connection = Connection::open(&common.endpoint).await?;
         sleep(end.saturating_duration_since(Instant::now())).await;
-        let watch = Watch::start(process);
+        let watch = Watch::start(servers);
         while left(&connection).await? > 0 {
             sleep(LOOK).await;
         }

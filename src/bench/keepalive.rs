@@ -3,7 +3,7 @@
 use super::BenchError;
 use super::args::{Common, KeepaliveLoad};
 use super::clock::now_ns;
-use super::process::{Process, Watch};
+use super::process::{Servers, Watch};
 use super::report::{Latencies, Report};
 use super::threads::{on_threads, share};
 use super::wire::Connection;
@@ -23,9 +23,9 @@ const TTL_SECONDS: i64 = 3600;
 
 /// Measures.
 pub(super) fn run(common: &Common, load: &KeepaliveLoad) -> Result<Value, BenchError> {
-    let process = Process::find(common.server_pid, &common.endpoint);
+    let servers = &Servers::find(common);
     let threads = common.threads.min(load.leases);
-    let watch = Watch::start(process);
+    let watch = Watch::start(servers);
     let begin = Instant::now();
     let end = begin + Duration::from_secs(common.seconds);
     let parts = on_threads(threads, |thread| async move {

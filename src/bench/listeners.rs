@@ -49,9 +49,19 @@ impl Heard {
         self.measuring.store(true, Ordering::Relaxed);
     }
 
+    /// From now on events are no longer counted, and still listened to.
+    pub(super) fn measure_no_more(&self) {
+        self.measuring.store(false, Ordering::Relaxed);
+    }
+
+    /// Events that were heard in all, those before and behind the measurement included.
+    pub(super) fn all(&self) -> u64 {
+        self.all.load(Ordering::SeqCst)
+    }
+
     /// Ends all listening.
     pub(super) fn stop(&self) {
-        self.measuring.store(false, Ordering::Relaxed);
+        self.measure_no_more();
         self.stopped.send_replace(true);
     }
 

@@ -5,7 +5,7 @@ use super::args::{Common, ManyLoad};
 use super::fill::{key, put};
 use super::listeners::{Heard, open_stream, watch_of};
 use super::operations::Chance;
-use super::process::{Process, Watch};
+use super::process::{Servers, Usage, Watch};
 use super::progress::Bar;
 use super::report::Report;
 use super::threads::{on_threads, share};
@@ -25,7 +25,7 @@ const RESTING: Duration = Duration::from_secs(2);
 struct Shared<'a> {
     common: &'a Common,
     load: &'a ManyLoad,
-    process: Option<Process>,
+    servers: &'a Servers,
     streams: usize,
     threads: usize,
     heard: Heard,
@@ -41,7 +41,7 @@ pub(super) fn run(common: &Common, load: &ManyLoad) -> Result<Value, BenchError>
     let shared = Shared {
         common,
         load,
-        process: Process::find(common.server_pid, &common.endpoint),
+        servers: &Servers::find(common),
         streams,
         threads,
         heard: Heard::default(),
@@ -82,9 +82,8 @@ pub(super) fn run(common: &Common, load: &ManyLoad) -> Result<Value, BenchError>
 impl Shared<'_> {
     /// Creates a thread's watchers; the first thread says what all of them took.
     async fn create(&self, thread: usize) -> Result<Vec<Watching>, BenchError> {
-        let rss_bytes = || self.process.map_or(0, |process| process.usage().rss_bytes);
-        let rss_bytes_before = rss_bytes();
-        let (begin, watch) = (Instant::now(), Watch::start(self.process));
+        let (asked_before, behind_before) = self.servers.usage();
+        let (begin, watch) = (Instant::now(), Watch::start(self.servers));
         self.barrier.wait().await;
         let mut watching = Vec::new();
         for stream in share(self.streams, self.threads, thread) {
@@ -98,11 +97,18 @@ impl Shared<'_> {
             let watchers = self.load.watchers as f64;
             let created = watch.report(self.load.watchers as u64);
             sleep(RESTING).await;
-            let grown_bytes = rss_bytes().saturating_sub(rss_bytes_before);
+            let (asked, behind) = self.servers.usage();
+            let grown_bytes = |after: Usage, before: Usage| {
+                after.rss_bytes.saturating_sub(before.rss_bytes) as f64 / watchers
+            };
             self.with(|report| {
                 report.set("created_per_second", watchers / elapsed.as_secs_f64());
                 report.set("creating", created);
-                report.set("bytes_per_watcher", grown_bytes as f64 / watchers);
+                report.set("bytes_per_watcher", grown_bytes(asked, asked_before));
+                report.set(
+                    "behind_bytes_per_watcher",
+                    grown_bytes(behind, behind_before),
+                );
             });
         }
         self.barrier.wait().await;
@@ -122,7 +128,7 @@ impl Shared<'_> {
 
     /// Counts for the time that is measured, and ends everything.
     async fn measure(&self) {
-        let (begin, watch) = (Instant::now(), Watch::start(self.process));
+        let (begin, watch) = (Instant::now(), Watch::start(self.servers));
         self.heard.measure();
         if self.load.writers > 0 {
             sleep(Duration::from_secs(self.common.seconds)).await;

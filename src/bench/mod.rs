@@ -25,6 +25,7 @@ mod mixed;
 mod operations;
 mod process;
 mod progress;
+mod reach;
 mod report;
 mod restart;
 mod slow;

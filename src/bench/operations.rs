@@ -4,7 +4,7 @@ use super::BenchError;
 use super::args::{ClientsArgs, Common, FillLoad, RangeLoad};
 use super::clock::now_ns;
 use super::fill::{compact, fill, fill_and, key, put as put_one};
-use super::process::{Process, Watch, disk_bytes};
+use super::process::{Servers, Watch, disk_bytes};
 use super::progress::Bar;
 use super::report::{Latencies, Report};
 use super::threads::{on_threads, share};
@@ -37,8 +37,8 @@ pub(super) fn put(common: &Common, load: &ClientsArgs) -> Result<Value, BenchErr
 
 /// Puts to keys in their turn.
 pub(super) fn fill_only(common: &Common, load: &FillLoad) -> Result<Value, BenchError> {
-    let process = Process::find(common.server_pid, &common.endpoint);
-    let (begin, watch) = (Instant::now(), Watch::start(process));
+    let servers = &Servers::find(common);
+    let (begin, watch) = (Instant::now(), Watch::start(servers));
     let quarter = (load.puts / 4).max(1);
     let disk = Mutex::new(Vec::new());
     let measure = || load.data_dir.as_deref().map(disk_bytes);
@@ -115,7 +115,7 @@ where
     Fut: Future<Output = Result<(), BenchError>>,
 {
     let threads = common.threads.min(load.clients);
-    let process = Process::find(common.server_pid, &common.endpoint);
+    let servers = &Servers::find(common);
     let barrier = Barrier::new(threads);
     let done = Arc::new(AtomicU64::new(0));
     let watch = Mutex::new(None);
@@ -157,7 +157,7 @@ where
         let started = async {
             tokio::time::sleep_until(begin.into()).await;
             if thread == 0 {
-                *watch.lock().unwrap_or_else(PoisonError::into_inner) = Some(Watch::start(process));
+                *watch.lock().unwrap_or_else(PoisonError::into_inner) = Some(Watch::start(servers));
             }
             Ok::<_, BenchError>(())
         };

@@ -2,7 +2,8 @@
 //!
 //! It reads `/proc` and the sizes of files, and nothing else; whoever is not found is not measured.
 
-use serde_json::{Value, json};
+use super::args::Common;
+use serde_json::{Map, Value, json};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -18,6 +19,36 @@ const LISTENING: &str = "0A";
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Process {
     id: u32,
+}
+
+/// The process that is asked, and those behind it.
+#[derive(Debug)]
+pub(super) struct Servers {
+    asked: Option<Process>,
+    behind: Vec<Process>,
+}
+
+impl Servers {
+    /// Those that the flags name.
+    pub(super) fn find(common: &Common) -> Self {
+        let behind = common.behind_pid.iter();
+        Self {
+            asked: Process::find(common.server_pid, &common.endpoint),
+            behind: behind.map(|&id| Process { id }).collect(),
+        }
+    }
+
+    /// What they use now: the one that is asked, and those behind it together.
+    pub(super) fn usage(&self) -> (Usage, Usage) {
+        let behind = self.behind.iter().map(|process| process.usage());
+        let behind = behind.fold(Usage::default(), |sum, one| Usage {
+            cpu_seconds: sum.cpu_seconds + one.cpu_seconds,
+            rss_bytes: sum.rss_bytes + one.rss_bytes,
+            rss_bytes_max: sum.rss_bytes_max + one.rss_bytes_max,
+        });
+        let asked = self.asked.map(Process::usage).unwrap_or_default();
+        (asked, behind)
+    }
 }
 
 /// What it has used so far.
@@ -71,46 +102,54 @@ impl Process {
     }
 }
 
-/// A process before and after.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Watch {
-    process: Option<Process>,
-    before: Usage,
+/// The servers before and after.
+#[derive(Debug)]
+pub(super) struct Watch<'a> {
+    servers: &'a Servers,
+    before: (Usage, Usage),
     own_before: Usage,
 }
 
-impl Watch {
+impl<'a> Watch<'a> {
     /// Begins.
-    pub(super) fn start(process: Option<Process>) -> Self {
+    pub(super) fn start(servers: &'a Servers) -> Self {
         Self {
-            process,
-            before: process.map(Process::usage).unwrap_or_default(),
+            servers,
+            before: servers.usage(),
             own_before: Process::own().usage(),
         }
     }
 
-    /// What was used since: the server's per operation, in all, and ours.
+    /// What was used since: the server's per operation, in all, that of those behind it, and ours.
     pub(super) fn report(&self, operations: u64) -> Value {
         let own = Process::own().usage();
-        let own_cpu_seconds = own.cpu_seconds - self.own_before.cpu_seconds;
-        let mut report = json!({ "generator_cpu_seconds": own_cpu_seconds });
-        let (Some(process), Some(report_fields)) = (self.process, report.as_object_mut()) else {
-            return report;
+        let (asked, behind) = self.servers.usage();
+        let mut report = Map::new();
+        let mut add = |name: &str, before: Usage, after: Usage| {
+            let cpu_seconds = after.cpu_seconds - before.cpu_seconds;
+            let each = 1e6 * cpu_seconds / operations.max(1) as f64;
+            for (field, value) in [
+                ("cpu_seconds", json!(cpu_seconds)),
+                ("cpu_us_per_operation", json!(each)),
+                ("rss_bytes_before", json!(before.rss_bytes)),
+                ("rss_bytes_after", json!(after.rss_bytes)),
+                ("rss_bytes_max", json!(after.rss_bytes_max)),
+            ] {
+                report.insert(format!("{name}_{field}"), value);
+            }
         };
-        let after = process.usage();
-        let cpu_seconds = after.cpu_seconds - self.before.cpu_seconds;
-        let fields = json!({
-            "server_pid": process.id,
-            "server_cpu_seconds": cpu_seconds,
-            "server_cpu_us_per_operation": 1e6 * cpu_seconds / operations.max(1) as f64,
-            "server_rss_bytes_before": self.before.rss_bytes,
-            "server_rss_bytes_after": after.rss_bytes,
-            "server_rss_bytes_max": after.rss_bytes_max,
-        });
-        if let Value::Object(fields) = fields {
-            report_fields.extend(fields);
+        if self.servers.asked.is_some() {
+            add("server", self.before.0, asked);
         }
-        report
+        if !self.servers.behind.is_empty() {
+            add("behind", self.before.1, behind);
+        }
+        if let Some(process) = self.servers.asked {
+            report.insert("server_pid".to_owned(), json!(process.id));
+        }
+        let own = json!(own.cpu_seconds - self.own_before.cpu_seconds);
+        report.insert("generator_cpu_seconds".to_owned(), own);
+        Value::Object(report)
     }
 }
 

@@ -5,7 +5,7 @@ use super::args::{Common, SlowLoad};
 use super::clock::now_ns;
 use super::fill::{key, put};
 use super::listeners::{Heard, open_stream, watch_of};
-use super::process::{Process, Watch};
+use super::process::{Servers, Watch};
 use super::progress::Bar;
 use super::report::{Latencies, Report};
 use super::threads::on_threads;
@@ -20,11 +20,11 @@ const WARMING: Duration = Duration::from_secs(1);
 
 /// Measures: first with nobody stalled, then with them, then until those that were stalled are level.
 pub(super) fn run(common: &Common, load: &SlowLoad) -> Result<Value, BenchError> {
-    let process = Process::find(common.server_pid, &common.endpoint);
+    let servers = &Servers::find(common);
     let mut reports = on_threads(1, |_| async move {
-        let none = phase(common, load, process, Vec::new()).await?;
+        let none = phase(common, load, servers, Vec::new()).await?;
         let stalled = stalled(common, load).await?;
-        let (beside, stalled) = phase(common, load, process, stalled).await?;
+        let (beside, stalled) = phase(common, load, servers, stalled).await?;
         let revision = put(
             &Connection::open(&common.endpoint).await?,
             key(0),
@@ -32,7 +32,7 @@ pub(super) fn run(common: &Common, load: &SlowLoad) -> Result<Value, BenchError>
         )
         .await?;
         let begin = Instant::now();
-        let watch = Watch::start(process);
+        let watch = Watch::start(servers);
         let streams = stalled.len() as u64;
         let reading = stalled.into_iter().map(|mut watching| async move {
             let mut events = 0;
@@ -78,7 +78,7 @@ async fn stalled(common: &Common, load: &SlowLoad) -> Result<Vec<Watching>, Benc
 async fn phase(
     common: &Common,
     load: &SlowLoad,
-    process: Option<Process>,
+    servers: &Servers,
     stalled: Vec<Watching>,
 ) -> Result<(Value, Vec<Watching>), BenchError> {
     let heard = Heard::default();
@@ -107,7 +107,7 @@ async fn phase(
     let writing = futures_util::future::try_join_all(writers);
     let measured = async {
         sleep(WARMING).await;
-        let watch = Watch::start(process);
+        let watch = Watch::start(servers);
         heard.measure();
         sleep(Duration::from_secs(common.seconds)).await;
         let events = heard.events.load(std::sync::atomic::Ordering::Relaxed);

@@ -15,7 +15,7 @@ const WATCH: &str = "/etcdserverpb.Watch/Watch";
 /// How many creates are on their way before their answers are waited for.
 const CREATES_AHEAD_MAX: usize = 1000;
 
-/// A stream and its watches, which have the ids from 1 on.
+/// A stream and its watches, which ask for the ids from 1 on.
 #[derive(Debug)]
 pub(super) struct Watching {
     /// Kept open: its end would be the end of the stream.
@@ -23,11 +23,17 @@ pub(super) struct Watching {
     answers: Answers,
     /// The newest revision that each watch has seen, by id.
     seen: Vec<i64>,
+    /// The first watch's id: what it asks for, or another one with servers that give ids of their own, as etcd's proxy does
+    /// from 0 on. The others have those that follow, in the order of their requests.
+    first_id: i64,
+    /// What each watch is of, from the first on, where its events' keys are looked at.
+    ranges: Vec<(Bytes, Bytes)>,
 }
 
 /// One event, as far as a measurement needs it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Seen<'a> {
+    pub key: &'a [u8],
     pub revision: i64,
     pub value: &'a [u8],
 }
@@ -67,7 +73,7 @@ impl Watching {
             ask(&mut asks)?;
         }
         let mut answers = unanswered.answers().await?;
-        let mut created = 0;
+        let (mut created, mut first_id) = (0, i64::MAX);
         while created < count {
             let message = answers.next().await?.ok_or_else(ended)?;
             let response = response(&message, |_, _| Ok(()))?;
@@ -78,12 +84,15 @@ impl Watching {
                 )));
             }
             created += 1;
+            first_id = first_id.min(response.watch_id);
             ask(&mut asks)?;
         }
         Ok(Self {
             _asks: asks,
             answers,
             seen,
+            first_id,
+            ranges: Vec::new(),
         })
     }
 
@@ -103,7 +112,15 @@ impl Watching {
             _asks: asks,
             answers: unanswered.answers().await?,
             seen,
+            first_id: 1,
+            ranges: Vec::new(),
         })
+    }
+
+    /// From now on an event of a key that its watch is not of is an error. Its watches are of these, in the order in which
+    /// they were asked for.
+    pub(super) fn look_at_keys(&mut self, of: impl Iterator<Item = (Bytes, Bytes)>) {
+        self.ranges = of.collect();
     }
 
     /// The newest revision that any of its watches has seen.
@@ -118,7 +135,7 @@ impl Watching {
     ) -> Result<u64, BenchError> {
         let message: Bytes = self.answers.next().await?.ok_or_else(ended)?;
         let now = now_ns();
-        let seen = &mut self.seen;
+        let (seen, ranges, first_id) = (&mut self.seen, &self.ranges, self.first_id);
         let response = response(&message, |watch_id, event| {
             let last = seen.get_mut(watch_id as usize);
             let last = last.ok_or_else(|| BenchError::wrong("an event of an unknown watch"))?;
@@ -130,6 +147,14 @@ impl Watching {
                 return Err(BenchError::wrong(what));
             }
             *last = event.revision;
+            if let Some((key, range_end)) = ranges.get((watch_id - first_id) as usize)
+                && !is_in(event.key, key, range_end)
+            {
+                let (saw, of) = (event.key.escape_ascii(), key.escape_ascii());
+                return Err(BenchError::wrong(format!(
+                    "watch {watch_id} of {of} saw {saw}"
+                )));
+            }
             if let (Some(latencies), Some(put)) = (&mut latencies, stamp(event.value)) {
                 latencies.record_ns(now.saturating_sub(put));
             }
@@ -140,6 +165,14 @@ impl Watching {
             return Err(BenchError::wrong(format!("a watch was canceled: {reason}")));
         }
         Ok(response.events)
+    }
+}
+
+/// Whether a key is the one, or in the range, that a watch is of.
+fn is_in(key: &[u8], first: &[u8], range_end: &[u8]) -> bool {
+    match range_end {
+        [] => key == first,
+        end => first <= key && key < end,
     }
 }
 
@@ -169,6 +202,7 @@ fn response<'a>(
                 fields(bytes, |field, _, bytes| match field {
                     2 => fields(bytes, |field, number, bytes| {
                         match field {
+                            1 => seen.key = bytes,
                             3 => seen.revision = number as i64,
                             5 => seen.value = bytes,
                             _ => {}

@@ -71,6 +71,9 @@ async fn every_load(kind: PeerKind) {
         positive(&report, "/count");
         positive(&report, "/latency_ms/p50");
         assert_eq!(report["pace"], pace);
+        let nested = report_of_nested(&peer, &fanout);
+        positive(&nested, "/events_due");
+        assert_eq!(nested["events_heard"], nested["events_due"]);
     }
     let many = [
         "many",
@@ -103,6 +106,21 @@ async fn every_load(kind: PeerKind) {
     }
 }
 
+/// The same with ranges in each other, and with another process beside the server's.
+fn report_of_nested(peer: &Peer, fanout: &[&str]) -> Value {
+    let beside = std::process::id().to_string();
+    let nested = report(
+        peer,
+        &[
+            fanout,
+            &["--nested", "--ahead", "3", "--behind-pid", &beside],
+        ]
+        .concat(),
+    );
+    positive(&nested, "/behind_rss_bytes_after");
+    nested
+}
+
 #[tokio::test]
 async fn every_load_runs_against_vigil() {
     every_load(PeerKind::Vigil).await;
@@ -118,6 +136,21 @@ async fn every_load_runs_against_etcd() {
     let expired = report(&peer, &expire);
     positive(&expired, "/put_latency_ms_before/count");
     positive(&expired, "/put_latency_ms_while_they_end/count");
+}
+
+#[tokio::test]
+async fn an_event_that_was_not_due_makes_a_measurement_of_nested_ranges_void() {
+    let peer = Setup::new(PeerKind::Vigil).start().await;
+    let mut command = vigil(&peer, &["bench", "fanout", "--nested", "--watchers", "40"]);
+    command.args(["--seconds", "1"]);
+    let bench = tokio::task::spawn_blocking(move || run(command));
+    let client = peer.connect().await;
+    while !bench.is_finished() {
+        client.put("bench/000000007", "somebody else's").await;
+    }
+    let said = bench.await.expect("it ends");
+    assert!(!said.success && said.out.is_empty(), "{}", said.out);
+    assert!(said.err.contains("were due"), "{}", said.err);
 }
 
 #[tokio::test]
