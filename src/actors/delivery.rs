@@ -4,6 +4,7 @@
 //! 100 messages in, a clone made for each send gets all 100 in, and so does `do_send`. So an entry's one `Recipient` is
 //! moved and never cloned, and nothing but the methods here may send through it.
 
+use super::outbox::StreamItem;
 use super::protocol::{Delivery, ToWatcher};
 use super::stream::{InFlight, Link, WantedBy};
 use super::watch_table::WatchTable;
@@ -70,16 +71,22 @@ impl Link {
         sent
     }
 
-    /// Tells the watcher that it is registered. A mailbox that is full takes it too: it is one message per watch, and
-    /// without it the watcher would not know where it begins.
+    /// Says that the watcher is registered: straight to its outbox, because clients tell such answers apart by their order and
+    /// watchers run in an order of their own; or to the mailbox of an application's own actor. One that is full takes it
+    /// too: it is one message per watch, and without it the watcher would not know where it begins.
     pub(crate) fn tell_created(&self, revision: Revision) {
-        self.shared.stream.note_told(revision);
-        let in_flight = self.shared.depart_without_bytes();
+        let stream = &self.shared.stream;
+        stream.note_told(revision);
         let revision = if fault::active(Fault::CreatedRevisionStale) {
             revision.previous()
         } else {
             revision
         };
+        if let Some(outbox) = &stream.outbox {
+            let watch_id = self.shared.watch_id;
+            return outbox.push(StreamItem::Created { watch_id, revision });
+        }
+        let in_flight = self.shared.depart_without_bytes();
         self.recipient.do_send(ToWatcher::Created {
             revision,
             in_flight,

@@ -106,7 +106,8 @@ pub(crate) struct Committed;
 pub(crate) struct HistoryCompacted;
 
 /// Edge -> `WatcherGroup`: here are new watchers, in the order in which they were asked for. Answered with the registration
-/// revision, after `Created` was put in each one's mailbox. One in flight per stream.
+/// revision, after each one's `created` was put in the outbox, or in the mailbox of an application's own actor. One in flight
+/// per stream.
 #[derive(Debug, Message)]
 #[rtype(result = "Revision")]
 pub(crate) struct Register {
@@ -135,6 +136,22 @@ pub(crate) struct NewWatcher {
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct RequestProgress {
+    pub(crate) stream: Arc<StreamState>,
+}
+
+/// Edge -> `WatcherGroup`: hold this part of a client's stream, and bring it up to this revision if it is not there. Answered
+/// with what was given to it everything up to, though that may be on its way. One in flight per part.
+#[derive(Debug, Message)]
+#[rtype(result = "Revision")]
+pub(crate) struct Hold {
+    pub(crate) stream: Arc<StreamState>,
+    pub(crate) to: Revision,
+}
+
+/// Edge -> `WatcherGroup`: hold this part no longer. One for each time that it was held.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct LetGo {
     pub(crate) stream: Arc<StreamState>,
 }
 

@@ -133,14 +133,10 @@ impl Handler<ToWatcher> for Watcher {
     fn handle(&mut self, message: ToWatcher, ctx: &mut Self::Context) {
         let watch_id = self.shared.watch_id;
         match message {
-            // Its guard is dropped with the message, at the end: the message has arrived when it is in the outbox.
-            ToWatcher::Created {
-                revision,
-                in_flight: _guard,
-            } => {
-                self.outbox.push(StreamItem::Created { watch_id, revision });
-            }
+            // The outbox was told in the order of the requests, which watchers do not keep.
+            ToWatcher::Created { .. } => {}
             ToWatcher::Events(delivery) => self.events(delivery, ctx),
+            // Its guard is dropped with the message, at the end: the message has arrived when it is in the outbox.
             ToWatcher::Progress {
                 revision,
                 in_flight: _guard,

@@ -105,6 +105,25 @@ fn p3_creates_that_arrive_together_are_answered_in_their_order() {
     });
 }
 
+/// A client that left the ids to us tells the answers apart by their order alone, also when there are more than run in one go.
+#[test]
+fn p3_a_refusal_does_not_overtake_the_many_that_were_created_before_it() {
+    run(|| async {
+        let test = TestEngine::start(EngineLimits::default()).await;
+        let mut stream = test.stream();
+        settle().await;
+        let many = (0..500).map(|_| create(KeyRange::single("a"), 0));
+        let refused = create(KeyRange::single("a"), -1);
+        stream.control.create(many.chain([refused])).await;
+        let answers = stream.drain().await;
+        let created = (0..500).map(|id| Response::Created(id, 1));
+        let refused = Response::Rejected(WatchRejection::NegativeStart);
+        assert_eq!(answers, created.chain([refused]).collect::<Vec<_>>());
+        drop(stream);
+        test.finish().await;
+    });
+}
+
 #[test]
 fn p3_a_watch_id_used_again_gets_nothing_of_the_watch_before() {
     run(|| async {
