@@ -139,22 +139,6 @@ pub(crate) struct RequestProgress {
     pub(crate) stream: Arc<StreamState>,
 }
 
-/// Edge -> `WatcherGroup`: hold this part of a client's stream, and bring it up to this revision if it is not there. Answered
-/// with what was given to it everything up to, though that may be on its way. One in flight per part.
-#[derive(Debug, Message)]
-#[rtype(result = "Revision")]
-pub(crate) struct Hold {
-    pub(crate) stream: Arc<StreamState>,
-    pub(crate) to: Revision,
-}
-
-/// Edge -> `WatcherGroup`: hold this part no longer. One for each time that it was held.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub(crate) struct LetGo {
-    pub(crate) stream: Arc<StreamState>,
-}
-
 /// `WatcherGroup` -> Sync: these watchers want what the group has handled already. Carries ownership: never more entries
 /// in flight than there are watchers.
 #[derive(Debug, Message)]
