@@ -170,7 +170,8 @@ mod tests {
                 let watchers = (stream..10_000).step_by(streams);
                 let ranges = watchers.map(|watcher| reach.create(watcher).key);
                 let different: std::collections::HashSet<_> = ranges.collect();
-                assert!(different.len() > 30, "stream {stream} of {streams}");
+                // Of 100 watchers on one of 100 streams: everything, ten prefixes, thirteen keys.
+                assert!(different.len() >= 24, "stream {stream} of {streams}");
             }
         }
     }
