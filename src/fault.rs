@@ -297,6 +297,8 @@ faults! {
     DeadFeedSilent,
     /// A part of a stream says progress for the whole.
     PartSpeaksForWhole,
+    /// A part that is behind is not given what it lacks up to where another one is held.
+    HeldPartNotBrought,
     /// Progress is told without asking the cluster.
     ProgressNotAsked,
     /// That events come without their previous values is not noticed when somebody wants them.

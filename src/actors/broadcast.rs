@@ -7,7 +7,6 @@ use super::history::History;
 use super::inspecting;
 use super::limits::EngineLimits;
 use super::outbox::Outbox;
-use super::part::Whole;
 use super::protocol::{Committed, Inspection, Retire};
 use super::supervision::{Shared, Supervision, Worker};
 use super::watch_stream::WatchStream;
@@ -82,14 +81,9 @@ impl Broadcast {
     }
 
     /// A part of a client's stream, on a worker. To be called on that worker's own thread.
-    pub(crate) fn open_part(
-        &self,
-        worker: usize,
-        whole: Whole,
-        outbox: &Arc<Outbox>,
-    ) -> Option<WatchStream> {
+    pub(crate) fn open_part(&self, worker: usize, outbox: &Arc<Outbox>) -> Option<WatchStream> {
         let worker = self.workers.get(worker)?;
-        Some(WatchStream::part(worker, whole, outbox))
+        Some(WatchStream::part(worker, outbox))
     }
 
     /// Ends all streams that have a part here; their clients resume by revision.

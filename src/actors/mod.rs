@@ -35,8 +35,7 @@ mod tests;
 pub(crate) use broadcast::Broadcast;
 pub(crate) use history::{History, Narrow};
 pub(crate) use outbox::StreamLife;
-pub(crate) use part::Whole;
-pub(crate) use stream::StreamState;
+pub(crate) use part::Part;
 
 pub use app_watch::Watch;
 pub use engine::{Engine, EngineConfig, EngineError, GrantedLease, Placement};

@@ -287,8 +287,7 @@ impl Outbox {
         self.queue().control_items >= self.limits.control_items_max
     }
 
-    /// True when the stream has ended, for tests of the edge.
-    #[cfg(test)]
+    /// True when the stream has ended: whatever is said now, nobody hears.
     pub(crate) fn is_ended(&self) -> bool {
         self.queue().end.is_some()
     }

@@ -5,7 +5,6 @@
 
 use super::delivery::Sent;
 use super::outbox::StreamItem;
-use super::part::Whole;
 use super::stream::{Link, LinkState, StreamId, StreamState};
 use crate::fault::{self, Fault};
 use crate::model::{Revision, WatchId};
@@ -99,11 +98,7 @@ impl Progress {
         }
         let held_at = pending.held.as_ref().map(|(held_at, _)| *held_at);
         let reached = held_at.unwrap_or(revision);
-        let started = fault::active(Fault::ProgressBelowStart)
-            || stream.watches().values().all(|live| {
-                let shared = live.shared.upgrade();
-                shared.is_none_or(|shared| shared.terms.start <= reached)
-            });
+        let started = stream.has_started(reached);
         if stream.is_quiet() && started {
             let reached = if fault::active(Fault::ProgressOfTheStore) {
                 stream.worker.revision()
@@ -235,13 +230,5 @@ fn write(stream: &StreamState, watch_id: WatchId, revision: Revision) {
     let Some(outbox) = &stream.outbox else {
         return;
     };
-    let tell = |watch_id| outbox.push(StreamItem::Progress { watch_id, revision });
-    if watch_id == WatchId::STREAM && stream.whole.as_ref().is_some_and(Whole::is_several) {
-        // What is true of this part is said of each of its watches: for those of other parts it need not be.
-        let watches = stream.watches();
-        let shared = watches.values().filter_map(|live| live.shared.upgrade());
-        shared.for_each(|shared| tell(shared.watch_id));
-    } else {
-        tell(watch_id);
-    }
+    outbox.push(StreamItem::Progress { watch_id, revision });
 }

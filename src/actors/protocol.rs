@@ -16,7 +16,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 /// Why an order to Store was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -136,6 +136,23 @@ pub(crate) struct NewWatcher {
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct RequestProgress {
+    pub(crate) stream: Arc<StreamState>,
+}
+
+/// Edge -> `WatcherGroup`: hold this part of a stream at `through` or further, and say where once everything up to there is in
+/// its outbox; nothing behind that is delivered until [`LetGo`]. At most one in flight per part.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Hold {
+    pub(crate) stream: Arc<StreamState>,
+    pub(crate) through: Revision,
+    pub(crate) reply: oneshot::Sender<Revision>,
+}
+
+/// Edge -> `WatcherGroup`: this part is to be held no longer. One for each answer that was tried.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct LetGo {
     pub(crate) stream: Arc<StreamState>,
 }
 

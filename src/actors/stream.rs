@@ -4,7 +4,6 @@
 //! depends on a handler remembering it. Nothing here decides anything.
 
 use super::outbox::{Outbox, StreamEnd, StreamLife};
-use super::part::Whole;
 use super::protocol::{Forget, Quiet, Roomy, ToWatcher};
 use super::supervision::Worker;
 use super::watch_table::WatchTable;
@@ -48,8 +47,6 @@ pub(crate) struct StreamState {
     pub(crate) outbox: Option<Arc<Outbox>>,
     /// The live watches, by id.
     watches: Mutex<WatchTable<LiveWatch>>,
-    /// The client's stream that this is a part of, if it is one.
-    pub(crate) whole: Option<Whole>,
     /// The worker that the stream lives on.
     pub(crate) worker: Arc<Worker>,
 }
@@ -83,15 +80,6 @@ impl fmt::Debug for StreamState {
 impl StreamState {
     /// A stream without watches on `worker`.
     pub(crate) fn new(worker: &Arc<Worker>, outbox: Option<Arc<Outbox>>) -> Arc<Self> {
-        Self::part_of(None, worker, outbox)
-    }
-
-    /// The same, as a part of a client's stream.
-    pub(crate) fn part_of(
-        whole: Option<Whole>,
-        worker: &Arc<Worker>,
-        outbox: Option<Arc<Outbox>>,
-    ) -> Arc<Self> {
         let id = StreamId(worker.next_number());
         let worker = Arc::clone(worker);
         Arc::new(Self {
@@ -107,7 +95,6 @@ impl StreamState {
             cancellation: Notify::new(),
             outbox,
             watches: Mutex::new(WatchTable::default()),
-            whole,
             worker,
         })
     }
@@ -140,6 +127,15 @@ impl StreamState {
     pub(crate) fn is_quiet(&self) -> bool {
         (self.in_flight() == 0 || fault::active(Fault::ProgressOvertakesEvents))
             && (self.not_in_roster() == 0 || fault::active(Fault::ProgressDespiteVictims))
+    }
+
+    /// True when no watch starts behind this revision: one that does may not be told of less (P2).
+    pub(crate) fn has_started(&self, revision: Revision) -> bool {
+        let is_behind = |live: &LiveWatch| {
+            let shared = live.shared.upgrade();
+            shared.is_none_or(|shared| shared.terms.start <= revision)
+        };
+        fault::active(Fault::ProgressBelowStart) || self.watches().values().all(is_behind)
     }
 
     /// True when the stream has ended.

@@ -155,9 +155,18 @@ pub(crate) fn last_stretch(
         RingRead::Quiet(_) | RingRead::Level => return Some(Vec::new()),
         RingRead::Overrun => return None,
     };
-    let last = commits.last();
-    if last.is_some_and(|commit| commit.revision < revision) {
-        return None;
+    let read_to = commits.last().map_or(revision, |last| last.revision);
+    if read_to < revision {
+        // Either that was too much for one delivery, or nothing has happened since.
+        let next = worker.shared.ring.read_on(read_to, 0, 1);
+        let next = match &next {
+            RingRead::Commits(commits) => commits.first().map(|commit| commit.revision),
+            RingRead::Quiet(_) | RingRead::Level => None,
+            RingRead::Overrun => return None,
+        };
+        if next.is_some_and(|next| next <= revision) {
+            return None;
+        }
     }
     commits.retain(|commit| commit.revision <= revision);
     let events = select(&entry.class, &commits, entry.next_revision);

@@ -5,7 +5,7 @@
 
 use super::nursery::Nursery;
 use super::outbox::{Outbox, OutboxReader, StreamEnd, StreamItem, WatchRejection};
-use super::part::Whole;
+use super::part::Part;
 use super::protocol::{NewWatcher, Register, RequestProgress, ToWatcher};
 use super::stream::{Link, LinkState, LiveWatch, StreamState, WatchTerms};
 use super::supervision::{WATCH_SIDE_FAILED, Worker};
@@ -90,18 +90,19 @@ impl WatchStream {
     /// Opens a stream on a worker. Has to be called on the worker's own thread, where its watchers will live.
     pub(crate) fn open(worker: &Arc<Worker>) -> (Self, OutboxReader) {
         let outbox = Arc::new(Outbox::new(worker.limits().outbox));
-        let this = Self::on(worker, None, &outbox);
-        let reader = OutboxReader::new(outbox, Box::new(this.life()));
+        let this = Self::on(worker, &outbox);
+        let life = Box::new(Arc::clone(&this.stream));
+        let reader = OutboxReader::new(outbox, life);
         (this, reader)
     }
 
     /// A part of a client's stream whose outbox is there already. To be called where its watchers will live, too.
-    pub(crate) fn part(worker: &Arc<Worker>, whole: Whole, outbox: &Arc<Outbox>) -> Self {
-        Self::on(worker, Some(whole), outbox)
+    pub(crate) fn part(worker: &Arc<Worker>, outbox: &Arc<Outbox>) -> Self {
+        Self::on(worker, outbox)
     }
 
-    fn on(worker: &Arc<Worker>, whole: Option<Whole>, outbox: &Arc<Outbox>) -> Self {
-        let stream = StreamState::part_of(whole, worker, Some(Arc::clone(outbox)));
+    fn on(worker: &Arc<Worker>, outbox: &Arc<Outbox>) -> Self {
+        let stream = StreamState::new(worker, Some(Arc::clone(outbox)));
         worker.adopt(&stream);
         Self {
             stream,
@@ -111,19 +112,14 @@ impl WatchStream {
         }
     }
 
-    /// What has to be told when the reading end of the stream goes away.
-    pub(crate) fn life(&self) -> Arc<StreamState> {
-        Arc::clone(&self.stream)
+    /// The stream as whoever answers for several of them sees it.
+    pub(crate) fn as_part(&self) -> Part {
+        Part::new(Arc::clone(&self.stream))
     }
 
     /// The client's stream goes on without this part, which has no watches any more.
     pub(crate) fn leave(&self) {
         self.stream.leave();
-    }
-
-    /// True while somebody waits for this part to say how far it has come.
-    pub(crate) fn is_asked_for_progress(&self) -> bool {
-        self.stream.progress_pending.load(Ordering::Acquire)
     }
 
     /// True when a watch has this id.

@@ -4,12 +4,14 @@
 //! group never waits for a watcher, never asks the store, and never touches the disk; who cannot keep up *moves*, to
 //! `VictimRetry` when its mailbox is full and to Sync when the ring has no more of what it wants.
 
+mod hold;
+
 use super::delivery::Sent;
 use super::hooks::{self, HookPoint, Met};
 use super::progress::Progress;
 use super::protocol::{
-    CaughtUp, Committed, Drained, Forget, HistoryCompacted, Inspect, Inspection, Lagging, Later,
-    NewWatcher, Quiet, Register, RequestProgress, Retire, Role, Stalled,
+    CaughtUp, Committed, Drained, Forget, HistoryCompacted, Hold, Inspect, Inspection, Lagging,
+    Later, NewWatcher, Register, RequestProgress, Retire, Role, Stalled,
 };
 use super::stream::{Link, StreamState};
 use super::supervision::{Tripwire, Worker};
@@ -18,6 +20,7 @@ use crate::fault::{self, Fault};
 use crate::model::{Commit, Revision};
 use crate::watch::{Entry, Owed, RingRead, Roster};
 use actix::prelude::*;
+use hold::Holds;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -38,6 +41,8 @@ pub(crate) struct WatcherGroup {
     orders: VecDeque<Order>,
     /// Progress requests, and the watchers that are held back for them.
     progress: Progress,
+    /// Parts of streams that are held for an answer that others give.
+    holds: Holds,
     /// The revision at which pending progress was last tried.
     progress_tried: Revision,
     /// The worker that this group belongs to.
@@ -51,6 +56,7 @@ pub(crate) struct WatcherGroup {
 enum Order {
     Register(Register, Later<Revision>),
     Progress(Arc<StreamState>, Later<()>),
+    Hold(Hold),
     ProgressOfAll,
 }
 
@@ -71,6 +77,7 @@ impl WatcherGroup {
             returning: VecDeque::new(),
             orders: VecDeque::new(),
             progress: Progress::default(),
+            holds: Holds::default(),
             progress_tried: revision,
             worker,
             tripwire,
@@ -122,6 +129,7 @@ impl WatcherGroup {
                     self.try_progress(&stream);
                     reply.reply(());
                 }
+                Order::Hold(hold) => self.hold(hold),
                 Order::ProgressOfAll => {
                     let (roster, revision) = (&self.roster, self.revision());
                     self.progress
@@ -212,7 +220,9 @@ impl WatcherGroup {
                 Leaving::Held => {
                     // Held entries count as in the roster: up to the held revision they have everything.
                     hooks::met(Met::Held);
-                    self.progress.hold(entry);
+                    if let Some(entry) = self.holds.keep(entry) {
+                        self.progress.hold(entry);
+                    }
                 }
                 Leaving::Gone => drop(entry),
             }
@@ -268,6 +278,7 @@ impl WatcherGroup {
         self.roster.insert(entry);
         if stream.progress_pending.load(Ordering::Acquire) {
             self.try_progress(&stream);
+            self.try_hold(&stream);
         }
     }
 
@@ -299,17 +310,15 @@ impl WatcherGroup {
 
     /// Answers a stream's progress request if it can be answered now, and lets go of what was held for it (P2).
     fn try_progress(&mut self, stream: &Arc<StreamState>) {
-        for mut entry in self.progress.answer(stream, self.revision()) {
-            // Until it has been given what it missed, nobody may claim that the stream has everything.
-            entry.link.leave_roster();
-            self.returning.push_back(entry);
-        }
+        let entries = self.progress.answer(stream, self.revision());
+        self.give_back(entries);
     }
 
     fn try_all_progress(&mut self) {
         for stream in self.progress.waiting() {
             self.try_progress(&stream);
         }
+        self.try_all_holds();
     }
 
     fn order(&mut self, order: Order, ctx: &mut Context<Self>) {
@@ -420,15 +429,18 @@ impl Handler<Forget> for WatcherGroup {
             Forget::Watcher(_) if fault::active(Fault::ForgetIgnored) => {}
             Forget::Watcher(watcher) => {
                 let held = self.progress.forget_watcher(watcher);
+                let held = held.or_else(|| self.holds.forget_watcher(watcher));
                 if let Some(entry) = self.roster.remove(watcher).or(held) {
                     // Its start may have been in the way of the stream's progress.
                     self.try_progress(&entry.link.shared.stream);
+                    self.try_hold(&entry.link.shared.stream);
                     self.advance(ctx);
                 }
             }
             Forget::Stream(stream) => {
                 self.worker.forget(stream.id);
                 drop(self.progress.forget_stream(&stream));
+                drop(self.holds.forget_stream(&stream));
                 let watchers = std::mem::take(&mut *stream.watches());
                 for live in watchers.into_values() {
                     // Where nothing is shared any more there is no entry either.
@@ -443,22 +455,11 @@ impl Handler<Forget> for WatcherGroup {
     }
 }
 
-impl Handler<Quiet> for WatcherGroup {
-    type Result = ();
-
-    fn handle(&mut self, quiet: Quiet, ctx: &mut Self::Context) {
-        hooks::pass(HookPoint::ProgressCheck, self, ctx, move |group, ctx| {
-            group.try_progress(&quiet.stream);
-            group.advance(ctx);
-        });
-    }
-}
-
 impl Handler<Inspect> for WatcherGroup {
     type Result = Inspection;
 
     fn handle(&mut self, _inspect: Inspect, _ctx: &mut Self::Context) -> Inspection {
-        let (synced, held) = (self.roster.len(), self.progress.held());
+        let (synced, held) = (self.roster.len(), self.progress.held() + self.holds.len());
         Inspection::WatcherGroup {
             revision: self.revision(),
             synced,

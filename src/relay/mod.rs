@@ -3,6 +3,7 @@
 //!
 //! It knows the cluster as a client does and never stores a key. What it may not change on the way it never decodes.
 
+mod asking;
 mod backend;
 mod backoff;
 mod cache;

@@ -3,23 +3,21 @@
 //! It decides ids, and asks the cluster how far it is before a watch begins, so that whoever watches from now on is told of
 //! nothing that had happened before. It never decides what a watcher is sent.
 
+use super::asking::Parts;
 use super::cover::{Cover, Seat};
 use super::covers::{Covers, Unanswered};
 use crate::actors::{
-    Outbox, OutboxReader, StreamEnd, StreamItem, StreamLife, StreamState, WatchCreate,
-    WatchRejection, WatchStream, Whole,
+    Outbox, OutboxReader, StreamEnd, StreamItem, StreamLife, WatchCreate, WatchRejection,
+    WatchStream,
 };
 use crate::backend::WatchControl;
 use crate::fault::{self, Fault};
 use crate::model::{Revision, WatchId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 /// What clients are told when the cluster does not answer in time.
 const NO_CLUSTER: &str = "the cluster does not answer";
-/// How long the cluster may take to say how far it has come; then what is known is said.
-const PROGRESS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The commanding end of a client's stream.
 #[derive(Debug)]
@@ -28,7 +26,6 @@ pub struct RelayStream {
     /// The worker on whose thread it lives.
     worker: usize,
     outbox: Arc<Outbox>,
-    whole: Whole,
     /// One for each cover that it has a watch in.
     parts: Vec<(Arc<Cover>, WatchStream)>,
     shared: Arc<Shared>,
@@ -42,24 +39,20 @@ type Seated = (WatchCreate, Result<Arc<Cover>, WatchRejection>);
 #[derive(Debug, Default)]
 struct Shared {
     seats: Mutex<HashMap<WatchId, Seat>>,
-    parts: Mutex<Vec<Arc<StreamState>>>,
+    parts: Arc<Parts>,
 }
 
 impl Shared {
     fn seats(&self) -> MutexGuard<'_, HashMap<WatchId, Seat>> {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn parts(&self) -> MutexGuard<'_, Vec<Arc<StreamState>>> {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl StreamLife for Arc<Shared> {
     fn ended(&self) {
-        let parts = std::mem::take(&mut *self.parts());
-        for part in parts {
-            part.ended();
+        let parts = std::mem::take(&mut *self.parts.lock());
+        for (_, part) in parts {
+            part.life().ended();
         }
         let seats = std::mem::take(&mut *self.seats());
         drop(seats);
@@ -76,7 +69,6 @@ impl RelayStream {
             covers: covers.clone(),
             worker,
             outbox,
-            whole: Whole::default(),
             parts: Vec::new(),
             shared,
             next_id: 0,
@@ -151,12 +143,10 @@ impl RelayStream {
         let known = |part: &(Arc<Cover>, WatchStream)| Arc::ptr_eq(&part.0, cover);
         if !self.parts.iter().any(known) {
             self.prune();
-            if !self.parts.is_empty() {
-                self.whole.set_several(true);
-            }
             let broadcast = cover.broadcast()?;
-            let opened = broadcast.open_part(self.worker, self.whole.clone(), &self.outbox)?;
-            self.shared.parts().push(opened.life());
+            let opened = broadcast.open_part(self.worker, &self.outbox)?;
+            let seated = (Arc::clone(cover), opened.as_part());
+            self.shared.parts.lock().push(seated);
             self.parts.push((Arc::clone(cover), opened));
         }
         self.parts
@@ -172,14 +162,11 @@ impl RelayStream {
             let is_over = part.watches_len() == 0;
             if is_over {
                 part.leave();
-                let life = part.life();
-                shared.parts().retain(|it| !Arc::ptr_eq(it, &life));
+                let left = part.as_part();
+                shared.parts.lock().retain(|(_, it)| !it.is(&left));
             }
             !is_over
         });
-        if self.parts.len() <= 1 && !self.parts.iter().any(|it| it.1.is_asked_for_progress()) {
-            self.whole.set_several(false);
-        }
     }
 
     async fn register(&mut self, cover: &Arc<Cover>, creates: Vec<WatchCreate>) {
@@ -272,18 +259,7 @@ impl WatchControl for RelayStream {
 
     async fn request_progress(&mut self) {
         self.prune();
-        if self.parts.is_empty() {
-            return;
-        }
-        let mut goal = self.covers.revision_now().await.unwrap_or_default();
-        if fault::active(Fault::ProgressNotAsked) {
-            goal = Revision::default();
-        }
-        for (cover, part) in &mut self.parts {
-            // When it does not come so far, what is true is said all the same.
-            cover.reach(0, goal, PROGRESS_PATIENCE).await;
-            part.request_progress().await;
-        }
+        Parts::ask(&self.shared.parts, &self.covers, &self.outbox);
     }
 
     fn outbox(&self) -> &Arc<Outbox> {

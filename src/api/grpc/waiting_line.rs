@@ -67,9 +67,23 @@ pub(super) fn answered<T>(answer: Result<T, BackendError>) -> Result<T, Status> 
 
 impl<B: StoreBackend> Place<B> {
     /// Joins a line at its end, or finds the place that the lease has in it.
+    ///
+    /// A task of its own does that: a caller who gives up before the answer has a key all the same, and then nobody else
+    /// would know of it.
     pub(super) async fn join(
         backend: &B,
         name: &[u8],
+        lease: LeaseId,
+        value: Bytes,
+    ) -> Result<Self, Status> {
+        let (backend, prefix) = (backend.clone(), prefix_of(name));
+        let joined = tokio::task::spawn_local(Self::enter(backend, prefix, lease, value));
+        joined.await.map_err(|_| status::stopped())?
+    }
+
+    async fn enter(
+        backend: B,
+        prefix: Bytes,
         lease: LeaseId,
         value: Bytes,
     ) -> Result<Self, Status> {
@@ -80,7 +94,6 @@ impl<B: StoreBackend> Place<B> {
         } else {
             lease
         };
-        let prefix = prefix_of(name);
         let key = key_of(&prefix, lease);
         let put = Put {
             key: key.clone(),
@@ -103,7 +116,7 @@ impl<B: StoreBackend> Place<B> {
             _ => None,
         };
         Ok(Self {
-            backend: backend.clone(),
+            backend,
             prefix,
             key,
             lease,
@@ -281,5 +294,47 @@ impl<B: StoreBackend> LineWatch<B> {
                 Next::End(end) => return Err(status::stream_end(end)),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actors::{Engine, EngineConfig, Placement};
+    use crate::backend::LocalBackend;
+    use std::task::Poll;
+    use tokio::time::timeout;
+
+    // The key was there, and whoever came next waited for a lease that nobody knew of.
+    #[test]
+    fn whoever_gives_up_while_joining_leaves_no_key_behind() {
+        actix_rt::System::new().block_on(async {
+            let dir = tempfile::tempdir().unwrap();
+            let config = EngineConfig {
+                placement: Placement::Threads { workers: 1 },
+                ..EngineConfig::new(dir.path())
+            };
+            let engine = Engine::start(config).await.unwrap();
+            let backend = LocalBackend::new(engine.clone(), 0);
+            let lease = backend.grant_lease(LeaseId::NONE, 60).await.unwrap().id;
+            for _ in 0..5 {
+                let before = engine.revision();
+                {
+                    let mut joins = pin!(Place::join(&backend, b"door", lease, Bytes::new()));
+                    let begins = poll_fn(|cx| Poll::Ready(joins.as_mut().poll(cx).is_pending()));
+                    assert!(begins.await);
+                }
+                let left = async {
+                    // Its key was put and deleted.
+                    while engine.revision().0 < before.0 + 2 {
+                        tokio::task::yield_now().await;
+                    }
+                };
+                let left = timeout(Duration::from_secs(20), left).await;
+                left.expect("the key is still there");
+                assert!(head(&backend, b"door").await.unwrap().1.is_none());
+            }
+            engine.stop().await.unwrap();
+        });
     }
 }

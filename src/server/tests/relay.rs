@@ -3,6 +3,7 @@
 //!
 //! Real clusters, and what happens to them, are in `tests/it`.
 
+mod progress;
 mod seats;
 
 use crate::actors::{
@@ -233,64 +234,6 @@ fn a_cover_that_is_widened_under_writes_has_no_gap_and_no_repeat() {
             _ => 0,
         });
         assert_eq!(stretches.sum::<u64>(), 0);
-        test.stop().await;
-    });
-}
-
-#[test]
-fn progress_is_that_of_the_cluster_now() {
-    run(async {
-        let test = Test::start().await;
-        let mut client = test.client();
-        client.watch(KeyRange::prefix("/a/"), 0).await;
-        client.watch(KeyRange::single("/a/1"), 0).await;
-        for round in 0..10 {
-            // Nobody watches this.
-            let put = test.put("c", &round.to_string()).await;
-            client.control.request_progress().await;
-            match client.next().await {
-                StreamItem::Progress { watch_id, revision } => {
-                    assert_eq!((watch_id, revision), (WatchId::STREAM, put));
-                }
-                other => panic!("no progress: {other:?}"),
-            }
-        }
-        test.stop().await;
-    });
-}
-
-// A part that spoke for the whole stream would say what is not true of the other parts' watches.
-#[test]
-fn progress_of_a_stream_in_several_covers_is_told_of_each_watch() {
-    run(async {
-        let test = Test::start().await;
-        let mut client = test.client();
-        let (one, _) = client.watch(KeyRange::prefix("/a/"), 0).await;
-        let (other, _) = client.watch(KeyRange::prefix("/b/"), 0).await;
-        assert_eq!(test.covers.len(), 2);
-        let told = |item: StreamItem, put: Revision| match item {
-            StreamItem::Progress { watch_id, revision } => {
-                assert!(revision >= put);
-                watch_id
-            }
-            other => panic!("no progress: {other:?}"),
-        };
-        for round in 0..10 {
-            let put = test.put("c", &round.to_string()).await;
-            client.control.request_progress().await;
-            let mut ids = vec![
-                told(client.next().await, put),
-                told(client.next().await, put),
-            ];
-            ids.sort_unstable();
-            assert_eq!(ids, [one, other]);
-        }
-        // One part is left, and speaks for all.
-        client.control.cancel(one).await;
-        assert!(matches!(client.next().await, StreamItem::Canceled { .. }));
-        let put = test.put("c", "last").await;
-        client.control.request_progress().await;
-        assert_eq!(told(client.next().await, put), WatchId::STREAM);
         test.stop().await;
     });
 }
