@@ -34,8 +34,8 @@ pub(super) struct Listener {
     head: Revision,
     /// Events carry their previous values.
     with_prev: bool,
-    /// The fragments so far of a response that is not complete.
-    fragments: Vec<mvccpb::Event>,
+    /// What came of a revision that may not be complete, because the response it is in goes on.
+    open: Vec<mvccpb::Event>,
 }
 
 impl Listener {
@@ -44,7 +44,7 @@ impl Listener {
         Self {
             head,
             with_prev,
-            fragments: Vec::new(),
+            open: Vec::new(),
         }
     }
 
@@ -60,17 +60,24 @@ impl Listener {
         if response.created {
             return Ok(Heard::Created);
         }
-        if response.events.is_empty() && self.fragments.is_empty() {
+        if response.events.is_empty() && self.open.is_empty() {
             let is_of_the_stream = response.watch_id == WatchId::STREAM.0;
             debug_assert!(is_of_the_stream || response.watch_id == 0, "one watch");
             self.head = self.head.max(revision);
             return Ok(Heard::Progress(revision));
         }
-        self.fragments.extend(response.events);
+        let mut events = std::mem::take(&mut self.open);
+        events.extend(response.events);
         if response.fragment && !fault::active(Fault::FragmentsNotJoined) {
+            // A response is as large as what its watch is behind by, up to a thousand revisions: what waited for its end would
+            // have no bound. All but the last revision are complete.
+            let last = events.last().map(revision_of);
+            let open = events.partition_point(|event| Some(revision_of(event)) != last);
+            self.open = events.split_off(open);
+        }
+        if events.is_empty() {
             return Ok(Heard::Part);
         }
-        let events = std::mem::take(&mut self.fragments);
         self.commits(events).map(Heard::Commits)
     }
 
@@ -110,6 +117,10 @@ impl Listener {
         }
         Ok(heard)
     }
+}
+
+fn revision_of(event: &mvccpb::Event) -> i64 {
+    event.kv.as_ref().map_or(0, |kv| kv.mod_revision)
 }
 
 /// A copy of its own: what was received together would else stay in memory together.
@@ -164,15 +175,16 @@ mod tests {
     }
 
     #[test]
-    fn a_revision_is_passed_on_whole_though_it_comes_in_fragments() {
+    fn a_revision_is_passed_on_whole_though_it_comes_in_fragments_and_as_soon_as_it_is_whole() {
         let mut listener = Listener::new(Revision(4), false);
         let first = response(vec![put("a", 5), put("b", 6)], true);
-        assert!(matches!(listener.hear(first), Ok(Heard::Part)));
+        assert_eq!(revisions(listener.hear(first).unwrap()), [(5, 1)]);
         let middle = response(vec![put("c", 6)], true);
         assert!(matches!(listener.hear(middle), Ok(Heard::Part)));
-        let last = response(vec![put("d", 6), put("a", 7)], false);
-        let heard = listener.hear(last).unwrap();
-        assert_eq!(revisions(heard), [(5, 1), (6, 3), (7, 1)]);
+        let more = response(vec![put("d", 6), put("a", 7)], true);
+        assert_eq!(revisions(listener.hear(more).unwrap()), [(6, 3)]);
+        let last = response(vec![put("a", 8)], false);
+        assert_eq!(revisions(listener.hear(last).unwrap()), [(7, 1), (8, 1)]);
     }
 
     // In etcd's proxy the header of a response counted as how far it goes, and what a catch-up had still to send was lost.

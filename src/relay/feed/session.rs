@@ -21,7 +21,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// How often it is asked while nobody waits, so that a watch which nothing happens in does not fall behind what is compacted.
 const ASK_IDLE: Duration = Duration::from_secs(2);
-/// How long a cluster may say nothing to that before another endpoint is tried.
+/// How long a cluster may take to begin, and to tell of what it is known to have, before the watch is begun again. While it has
+/// nothing to tell it says nothing, also to a question: the watch begins behind all that there is. That the way there is still
+/// one is found out by pings.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// How long a watch that is to be replaced may take to come as far as the cluster is known to be.
@@ -34,7 +36,7 @@ pub(super) struct Session<'a> {
     call: Call,
     listener: Listener,
     is_created: bool,
-    heard_last: Instant,
+    began: Instant,
     asked_last: Instant,
     /// Since when another watch is wanted.
     leaving: Option<Instant>,
@@ -78,7 +80,7 @@ impl<'a> Session<'a> {
             call,
             listener,
             is_created: false,
-            heard_last: now,
+            began: now,
             asked_last: now,
             leaving: None,
             moved: (head, now),
@@ -128,7 +130,6 @@ impl<'a> Session<'a> {
         backoff: &mut Backoff,
         cluster_id: &mut Option<u64>,
     ) -> Result<(), End> {
-        self.heard_last = Instant::now();
         // A relay that has not reached its cluster yet says 0.
         let header = response.header.as_ref();
         if let Some(header) = header.filter(|header| header.cluster_id != 0) {
@@ -142,6 +143,7 @@ impl<'a> Session<'a> {
         match self.listener.hear(response) {
             Ok(Heard::Created) => {
                 self.is_created = true;
+                backoff.reset();
                 self.ask();
                 return Ok(());
             }
@@ -152,7 +154,8 @@ impl<'a> Session<'a> {
                 }
             }
             Ok(Heard::Progress(revision)) => self.broadcast.advance(revision),
-            Ok(Heard::Part) => {}
+            // One revision may be larger than what comes in a while.
+            Ok(Heard::Part) => self.moved.1 = Instant::now(),
             Ok(Heard::Compacted(revision)) => return Err(End::Compacted(revision)),
             Ok(Heard::Canceled(why)) | Err(why) => return Err(End::Broken(why)),
         }
@@ -178,7 +181,7 @@ impl<'a> Session<'a> {
 
     /// A while has passed.
     fn look(&mut self) -> Result<(), End> {
-        if self.heard_last.elapsed() > SILENCE_MAX {
+        if !self.is_created && self.began.elapsed() > SILENCE_MAX {
             return Err(End::Broken("the cluster says nothing".to_owned()));
         }
         // An upstream may answer and have lost its own cluster.

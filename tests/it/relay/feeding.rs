@@ -6,10 +6,11 @@ use super::cache::{filled, serializable};
 use crate::support::requests::{get, on, on_prefix};
 use crate::support::stream::revisions_in;
 use crate::support::{
-    Client, History, Peer, PeerKind, Relay, Validator, WatchStream, Wire, eventually, within,
+    Client, History, Http, Peer, PeerKind, Relay, Validator, WatchStream, Wire, eventually, within,
 };
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 use tonic::Code;
 
 // A member tells of a long absence in several responses, and the header of each says how far the member is, not how far the
@@ -33,6 +34,61 @@ async fn a_long_absence_is_told_of_as_a_whole_though_it_comes_in_parts() {
     let mut validator = Validator::new(PeerKind::Vigil, &replay, creates);
     validator.check_all(&log).expect("in order, and once");
     validator.complete(history.last()).expect("all of it");
+}
+
+// A member tells of a long absence in responses of up to a thousand revisions, each cut into fragments. A relay that kept them until
+// the last one was there took as much memory as they did, and never got to the end of one by a slow link.
+#[tokio::test]
+async fn a_large_past_is_passed_on_before_all_of_it_is_there() {
+    const PUTS: usize = 150;
+    let etcd = Peer::start(PeerKind::Etcd).await;
+    let value = vec![b'v'; 1 << 20];
+    for number in 0..PUTS {
+        let key = format!("/a/{number}");
+        etcd.client().put(key, value.clone()).await;
+    }
+    let flags = ["--ring-bytes-max", "1048576"];
+    let mut relay = Relay::with_flags(&[etcd.endpoint()], &flags).await;
+    let client = relay.connect().await;
+    let before = relay.process().resident_bytes_peak();
+    let mut stream = client.watch();
+    let create = crate::support::pb::WatchCreateRequest {
+        start_revision: 1,
+        ..on_prefix("/a/")
+    };
+    stream.created(create).await;
+    let mut revisions = Vec::new();
+    while revisions.len() < PUTS {
+        revisions.extend(revisions_in(&stream.next_events().await));
+    }
+    assert!(revisions.into_iter().eq(2..2 + PUTS as i64));
+    let grown = relay.process().resident_bytes_peak() - before;
+    assert!(grown < 80 << 20, "{} MiB", grown >> 20);
+}
+
+// A watch that begins behind all that there is is told nothing, also when it asks; that is no silence to be ended, or the relay
+// would every now and then hold no watch at all.
+#[tokio::test]
+async fn a_cluster_in_which_nothing_happens_is_watched_on() {
+    let etcd = Peer::start(PeerKind::Etcd).await;
+    let relay = Relay::before(&[etcd.endpoint()]).await;
+    let mut stream = relay.connect().await.watch();
+    stream.created(on("a")).await;
+    let begun = watches_begun(etcd.endpoint()).await;
+    tokio::time::sleep(Duration::from_secs(13)).await;
+    assert_eq!(watches_begun(etcd.endpoint()).await, begun);
+    let put = etcd.client().put("a", "v").await;
+    assert_eq!(revisions_in(&stream.next_events().await), [put]);
+}
+
+/// How many streams of watches a member was ever asked for.
+async fn watches_begun(endpoint: &str) -> String {
+    let metrics = Http::at(endpoint).get("/metrics").await.text;
+    let mut lines = metrics.lines();
+    let of_watches = |line: &&str| {
+        line.starts_with("grpc_server_started_total{") && line.contains("grpc_method=\"Watch\"")
+    };
+    lines.find(of_watches).expect("it counts").to_owned()
 }
 
 /// A relay with a cache, in whose cluster something has happened, and a stream that was told of it.
