@@ -7,7 +7,7 @@
 
 use super::protocol::{Hold, LetGo};
 use super::stream::StreamState;
-use crate::model::Revision;
+use crate::model::{Revision, WatchId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
@@ -24,6 +24,16 @@ impl Part {
     /// True for the same part.
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// True when a watch has this id.
+    pub(crate) fn has(&self, watch_id: WatchId) -> bool {
+        self.0.watches().contains(watch_id)
+    }
+
+    /// How many watches there are.
+    pub(crate) fn watches_len(&self) -> usize {
+        self.0.watches().len()
     }
 
     /// True while there is a watch that could be told of progress.

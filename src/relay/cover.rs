@@ -184,6 +184,7 @@ impl Cover {
         let Some(outline) = state.outline.clone().filter(|_| !state.seats.is_empty()) else {
             state.plan.closed = true;
             drop(state);
+            self.late.close();
             self.changed.notify_one();
             return true;
         };
@@ -207,6 +208,7 @@ impl Cover {
     /// Nobody shall be seated here any more.
     pub(super) fn close(&self) {
         self.state().plan.closed = true;
+        self.late.close();
         self.changed.notify_one();
         // Whoever waits for it to move has to look.
         self.standing.send_modify(|_| {});

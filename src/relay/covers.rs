@@ -7,6 +7,7 @@ use super::cover::{Cover, Seat};
 use super::endpoints::Endpoints;
 use super::late::Late;
 use super::rules::{Place, place};
+use super::stream::StreamSeats;
 use super::upstream::{Open, Upstream};
 use crate::actors::{EngineLimits, Inspection};
 use crate::api::pb::etcdserverpb::RangeRequest;
@@ -17,7 +18,7 @@ use bytes::Bytes;
 use std::error::Error;
 use std::fmt;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, Status};
@@ -53,6 +54,8 @@ pub struct Covers(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     covers: Mutex<Vec<Arc<Cover>>>,
+    /// Streams, some of which may have gone since they were last looked at.
+    streams: Mutex<Vec<Weak<StreamSeats>>>,
     limits: RelayLimits,
     endpoints: Endpoints,
     /// Live watches of all covers.
@@ -81,6 +84,7 @@ impl Covers {
     fn new(endpoints: Endpoints, limits: &RelayLimits, arbiter: ArbiterHandle) -> Self {
         Self(Arc::new(Inner {
             covers: Mutex::new(Vec::new()),
+            streams: Mutex::new(Vec::new()),
             limits: *limits,
             endpoints,
             watches: Arc::default(),
@@ -142,8 +146,21 @@ impl Covers {
         }
     }
 
+    /// A stream whose watches may end by themselves.
+    pub(super) fn adopt(&self, stream: &Arc<StreamSeats>) {
+        self.streams().push(Arc::downgrade(stream));
+    }
+
     /// Fits covers to what is still watched, and lets go of those that nobody watches.
     pub(super) fn tidy(&self) {
+        let mut streams = std::mem::take(&mut *self.streams());
+        streams.retain(|stream| {
+            stream.upgrade().is_some_and(|it| {
+                it.tidy();
+                true
+            })
+        });
+        self.streams().append(&mut streams);
         self.covers().retain(|cover| {
             cover.late.tidy();
             !cover.tidy()
@@ -208,6 +225,13 @@ impl Covers {
             states.extend(cover.inspect().await);
         }
         states
+    }
+
+    fn streams(&self) -> MutexGuard<'_, Vec<Weak<StreamSeats>>> {
+        self.0
+            .streams
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn covers(&self) -> MutexGuard<'_, Vec<Arc<Cover>>> {

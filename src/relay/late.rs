@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tonic::Code;
@@ -46,7 +46,15 @@ pub(super) struct Late {
     cover: OnceLock<Weak<Cover>>,
     /// The oldest revision that the cluster was found to have.
     compact_revision: AtomicI64,
-    kept: Mutex<Vec<Reader>>,
+    kept: Mutex<Kept>,
+}
+
+/// Watches that stand where somebody may read on.
+#[derive(Debug, Default)]
+struct Kept {
+    readers: Vec<Reader>,
+    /// Nobody reads here any more.
+    is_closed: bool,
 }
 
 impl fmt::Debug for Late {
@@ -70,7 +78,7 @@ impl Late {
             limits,
             cover: OnceLock::new(),
             compact_revision: AtomicI64::new(0),
-            kept: Mutex::new(Vec::new()),
+            kept: Mutex::default(),
         })
     }
 
@@ -161,30 +169,50 @@ impl Late {
     }
 
     fn take(&self, from: Revision, range: &KeyRange, with_prev: bool) -> Option<Reader> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.retain(|reader| reader.kept_at.elapsed() < KEPT_FOR);
+        let mut kept = self.kept();
+        kept.tidy();
         let fits = |reader: &Reader| {
             let has_prev = reader.with_prev || !with_prev;
             let is_wide = reader.range.encloses(range) || fault::active(Fault::LateReaderTooNarrow);
             reader.next == from && has_prev && is_wide
         };
-        let number = kept.iter().position(fits)?;
-        Some(kept.swap_remove(number))
+        let number = kept.readers.iter().position(fits)?;
+        Some(kept.readers.swap_remove(number))
     }
 
     fn keep(&self, mut reader: Reader) {
         reader.kept_at = Instant::now();
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= KEPT_MAX {
-            kept.remove(0);
+        let mut kept = self.kept();
+        if kept.is_closed {
+            return;
         }
-        kept.push(reader);
+        if kept.readers.len() >= KEPT_MAX {
+            kept.readers.remove(0);
+        }
+        kept.readers.push(reader);
     }
 
     /// Lets go of watches that nobody has read on with.
     pub(super) fn tidy(&self) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.retain(|reader| reader.kept_at.elapsed() < KEPT_FOR);
+        self.kept().tidy();
+    }
+
+    /// Nobody watches here any more: what a read that is under way stands at is let go of too.
+    pub(super) fn close(&self) {
+        let mut kept = self.kept();
+        kept.is_closed = true;
+        kept.readers.clear();
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn tidy(&mut self) {
+        self.readers
+            .retain(|reader| reader.kept_at.elapsed() < KEPT_FOR);
     }
 }
 

@@ -28,27 +28,50 @@ pub struct RelayStream {
     outbox: Arc<Outbox>,
     /// One for each cover that it has a watch in.
     parts: Vec<(Arc<Cover>, WatchStream)>,
-    shared: Arc<Shared>,
+    shared: Arc<StreamSeats>,
     next_id: i64,
 }
 
 /// A watch that is asked for, and where it has a seat.
 type Seated = (WatchCreate, Result<Arc<Cover>, WatchRejection>);
 
-/// What lives as long as the client reads.
+/// The seats of a stream, which live as long as the client reads.
 #[derive(Debug, Default)]
-struct Shared {
+pub(super) struct StreamSeats {
     seats: Mutex<HashMap<WatchId, Seat>>,
     parts: Arc<Parts>,
 }
 
-impl Shared {
+impl StreamSeats {
     fn seats(&self) -> MutexGuard<'_, HashMap<WatchId, Seat>> {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl StreamLife for Arc<Shared> {
+impl StreamSeats {
+    /// Gives back what watches had that have ended by themselves, compacted for one.
+    pub(super) fn tidy(&self) {
+        let parts = self.parts.lock().clone();
+        let watches: usize = parts.iter().map(|(_, part)| part.watches_len()).sum();
+        let mut seats = self.seats();
+        // To look at each of them would take long.
+        if seats.len() > watches {
+            self.give_back(&mut seats);
+        }
+    }
+
+    fn give_back(&self, seats: &mut HashMap<WatchId, Seat>) {
+        let parts = self.parts.lock();
+        seats.retain(|id, seat| {
+            let mut parts = parts.iter();
+            let part = parts.find(|(cover, _)| Arc::ptr_eq(cover, &seat.cover));
+            // Who is registered had a part, which is let go of with the last of its watches.
+            !seat.registered() || part.is_some_and(|(_, part)| part.has(*id))
+        });
+    }
+}
+
+impl StreamLife for Arc<StreamSeats> {
     fn ended(&self) {
         let parts = std::mem::take(&mut *self.parts.lock());
         for (_, part) in parts {
@@ -63,7 +86,8 @@ impl RelayStream {
     /// Opens a stream. Has to be called on the worker's own thread, where its watchers will live.
     pub(crate) fn open(covers: &Covers, worker: usize) -> (Self, OutboxReader) {
         let outbox = Arc::new(Outbox::new(covers.limits().engine.outbox));
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(StreamSeats::default());
+        covers.adopt(&shared);
         let reader = OutboxReader::new(Arc::clone(&outbox), Box::new(Arc::clone(&shared)));
         let this = Self {
             covers: covers.clone(),
@@ -81,16 +105,10 @@ impl RelayStream {
         create.check()?;
         let max = self.covers.limits().engine.watches_per_stream_max;
         let mut seats = self.shared.seats();
-        // A watch that has ended by itself has given its id back.
-        let is_over = |id: WatchId, seat: &Seat| {
-            let of_seat = |part: &&(Arc<Cover>, WatchStream)| Arc::ptr_eq(&part.0, &seat.cover);
-            let part = self.parts.iter().find(of_seat);
-            seat.registered() && part.is_some_and(|(_, part)| !part.has(id))
-        };
         if seats.len() >= max
             || (create.watch_id != WatchId::AUTO && seats.contains_key(&create.watch_id))
         {
-            seats.retain(|id, seat| !is_over(*id, seat));
+            self.shared.give_back(&mut seats);
         }
         if create.watch_id == WatchId::AUTO {
             while seats.get(&WatchId(self.next_id)).is_some() {
@@ -254,6 +272,9 @@ impl WatchControl for RelayStream {
         let of_seat = |part: &&mut (Arc<Cover>, WatchStream)| Arc::ptr_eq(&part.0, &seat.cover);
         if let Some((_, part)) = self.parts.iter_mut().find(of_seat) {
             part.cancel(watch_id).await;
+            if part.watches_len() == 0 {
+                self.prune();
+            }
         }
     }
 

@@ -3,11 +3,13 @@
 //! Covers are fitted when the test says so, and never by luck.
 
 use super::{Client, Test, run, wanted};
-use crate::actors::StreamItem;
+use crate::actors::{StreamItem, WatchCreate};
 use crate::backend::WatchControl;
-use crate::model::KeyRange;
+use crate::model::{KeyRange, Revision, WatchId};
 use crate::relay::RelayLimits;
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use tokio::task::yield_now;
 
 // The ring of a cover that becomes wider has nothing of what happened in the rest of its range, though it has the revisions.
 #[test]
@@ -135,6 +137,92 @@ fn the_past_of_a_narrow_watch_is_not_read_on_for_a_wide_one() {
         for revision in (3..1502).step_by(10) {
             expect(&mut narrow, &mut pending, revision).await;
         }
+        test.stop().await;
+    });
+}
+
+/// A server that has nothing before revision 8.
+async fn compacted() -> Test {
+    let test = Test::start().await;
+    for _ in 0..10 {
+        test.put("/a/", "v").await;
+    }
+    test.engine.compact(Revision(8), true).await.unwrap();
+    test
+}
+
+async fn expect_compacted(client: &mut Client) {
+    let next = client.next().await;
+    assert!(matches!(next, StreamItem::Compacted { .. }), "{next:?}");
+}
+
+#[test]
+fn the_id_of_a_watch_that_was_compacted_away_is_free_though_its_part_of_the_stream_has_gone() {
+    run(async {
+        let test = compacted().await;
+        let mut client = test.client();
+        client.watch(KeyRange::prefix("/b/"), 0).await;
+        let chosen = |range, start| WatchCreate {
+            watch_id: WatchId(5),
+            ..wanted(range, start)
+        };
+        let late = chosen(KeyRange::prefix("/a/"), 3);
+        client.control.create(vec![late]).await;
+        assert!(matches!(client.next().await, StreamItem::Created { .. }));
+        expect_compacted(&mut client).await;
+        // Whoever asks how far the stream has come lets go of parts without watches.
+        client.control.request_progress().await;
+        let next = client.next().await;
+        assert!(matches!(next, StreamItem::Progress { .. }), "{next:?}");
+        let again = chosen(KeyRange::prefix("/b/"), 0);
+        client.control.create(vec![again]).await;
+        let next = client.next().await;
+        assert!(matches!(next, StreamItem::Created { .. }), "{next:?}");
+        test.stop().await;
+    });
+}
+
+#[test]
+fn a_watch_that_was_compacted_away_holds_no_cover() {
+    run(async {
+        let test = compacted().await;
+        let mut client = test.client();
+        client.watch(KeyRange::prefix("/a/"), 3).await;
+        expect_compacted(&mut client).await;
+        while test.covers.len() > 0 {
+            test.covers.tidy_for_test();
+            yield_now().await;
+        }
+        test.stop().await;
+    });
+}
+
+// Nobody reads on, and a stream that stays open kept what its cover had begun to read.
+#[test]
+fn nothing_is_read_on_for_a_stream_without_watches() {
+    run(async {
+        let test = Test::with(&in_pieces()).await;
+        for number in 0..1500 {
+            test.put(&format!("/a/{}", number % 10), "v").await;
+        }
+        let watched = || {
+            let worker = test.engine.worker_for_test(0).unwrap();
+            worker.shared.watches.load(Ordering::SeqCst)
+        };
+        let mut client = test.client();
+        client.watch(KeyRange::prefix("/a/"), 2).await;
+        // Of what comes the client takes one piece, and the rest of it waits with the watch that it is read by.
+        client.events(10).await;
+        while watched() < 2 {
+            yield_now().await;
+        }
+        client.control.cancel(WatchId(0)).await;
+        while watched() > 0 {
+            test.covers.tidy_for_test();
+            yield_now().await;
+        }
+        assert_eq!(test.covers.len(), 0);
+        drop(client);
         test.stop().await;
     });
 }
