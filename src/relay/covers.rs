@@ -3,6 +3,7 @@
 //! There are never more of them than the limit says, whatever clients watch.
 
 use super::backoff::Backoff;
+use super::confirm::Confirm;
 use super::cover::{Cover, Seat};
 use super::endpoints::Endpoints;
 use super::late::Late;
@@ -58,6 +59,7 @@ struct Inner {
     streams: Mutex<Vec<Weak<StreamSeats>>>,
     limits: RelayLimits,
     endpoints: Endpoints,
+    confirm: Confirm,
     /// Live watches of all covers.
     watches: Arc<AtomicUsize>,
     /// Where the feeds run.
@@ -86,6 +88,7 @@ impl Covers {
             covers: Mutex::new(Vec::new()),
             streams: Mutex::new(Vec::new()),
             limits: *limits,
+            confirm: Confirm::new(endpoints.clone(), limits.patience, arbiter.clone()),
             endpoints,
             watches: Arc::default(),
             arbiter,
@@ -169,7 +172,7 @@ impl Covers {
 
     /// The cluster's revision, once a majority has confirmed it.
     pub(super) async fn revision_now(&self) -> Result<Revision, Unanswered> {
-        revision_now(&self.0.endpoints, self.0.limits.patience).await
+        self.0.confirm.revision_now().await
     }
 
     /// The same from whichever member answers first: who asks may come just when one has died, and another one is found as

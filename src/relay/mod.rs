@@ -8,6 +8,7 @@ mod backend;
 mod backoff;
 mod cache;
 mod call;
+mod confirm;
 mod connect;
 mod cover;
 mod covers;

@@ -3,10 +3,11 @@
 //! The network between the relay and its cluster is the test's, and leads where the test says.
 
 use super::cache::{filled, serializable};
+use super::calls_begun;
 use crate::support::requests::{get, on, on_prefix};
 use crate::support::stream::revisions_in;
 use crate::support::{
-    Client, History, Http, Peer, PeerKind, Relay, Validator, WatchStream, Wire, eventually, within,
+    Client, History, Peer, PeerKind, Relay, Validator, WatchStream, Wire, eventually, within,
 };
 use std::path::Path;
 use std::process::Command;
@@ -74,21 +75,13 @@ async fn a_cluster_in_which_nothing_happens_is_watched_on() {
     let relay = Relay::before(&[etcd.endpoint()]).await;
     let mut stream = relay.connect().await.watch();
     stream.created(on("a")).await;
-    let begun = watches_begun(etcd.endpoint()).await;
+    let put = etcd.client().put("a", "1").await;
+    assert_eq!(revisions_in(&stream.next_events().await), [put]);
+    let begun = calls_begun(etcd.endpoint(), "Watch").await;
     tokio::time::sleep(Duration::from_secs(13)).await;
-    assert_eq!(watches_begun(etcd.endpoint()).await, begun);
+    assert_eq!(calls_begun(etcd.endpoint(), "Watch").await, begun);
     let put = etcd.client().put("a", "v").await;
     assert_eq!(revisions_in(&stream.next_events().await), [put]);
-}
-
-/// How many streams of watches a member was ever asked for.
-async fn watches_begun(endpoint: &str) -> String {
-    let metrics = Http::at(endpoint).get("/metrics").await.text;
-    let mut lines = metrics.lines();
-    let of_watches = |line: &&str| {
-        line.starts_with("grpc_server_started_total{") && line.contains("grpc_method=\"Watch\"")
-    };
-    lines.find(of_watches).expect("it counts").to_owned()
 }
 
 /// A relay with a cache, in whose cluster something has happened, and a stream that was told of it.

@@ -32,6 +32,17 @@ async fn metric<N: FromStr<Err: Debug>>(endpoint: &str, name: &str) -> N {
     value.trim().parse().expect("a number")
 }
 
+/// How often a member was ever asked for this by gRPC.
+async fn calls_begun(endpoint: &str, method: &str) -> u64 {
+    let metrics = Http::at(endpoint).get("/metrics").await.text;
+    let of_method = format!("grpc_method=\"{method}\"");
+    let is_count = |line: &str| line.starts_with("grpc_server_started_total{");
+    let mut lines = metrics.lines();
+    let line = lines.find(|line| is_count(line) && line.contains(&of_method));
+    let count = line.and_then(|line| line.rsplit(' ').next());
+    count.expect("it counts").parse().expect("a number")
+}
+
 /// Which of these upstreams a relay uses, by its place in the list.
 async fn upstream_in_use(relay: &str, upstreams: &[&str]) -> usize {
     let metrics = Http::at(relay).get("/metrics").await.text;

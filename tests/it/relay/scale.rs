@@ -1,10 +1,10 @@
 //! Ten thousand watchers at the price of a few: the cluster holds a watch for each cover and knows of nobody behind it.
 
-use super::{metric, watches_held};
+use super::{calls_begun, metric, watches_held};
 use crate::support::pb::WatchCreateRequest;
 use crate::support::requests::{on, on_prefix};
 use crate::support::stream::revision_of;
-use crate::support::{Client, Cluster, Relay, within};
+use crate::support::{Client, Cluster, Peer, PeerKind, Relay, Wire, within};
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
 
@@ -98,6 +98,42 @@ async fn ten_thousand_watchers_cost_the_cluster_a_handful() {
     let (told, ()) = tokio::join!(join_all(streams), writing);
     let owed: usize = (0..count * WATCHES_PER_STREAM).map(due).sum();
     assert_eq!(told.iter().sum::<usize>(), owed);
+}
+
+// Each watch begins with a question for the cluster's revision, and those that begin together ask together.
+#[tokio::test]
+async fn watches_that_begin_at_once_ask_the_cluster_once() {
+    const STREAMS: u64 = 200;
+    /// Those that gathered while the first question was on its way, and what the relay asks for itself meanwhile.
+    const QUESTIONS_MAX: u64 = STREAMS / 4;
+    let etcd = Peer::start(PeerKind::Etcd).await;
+    let wire = Wire::to(etcd.endpoint()).await;
+    let relay = Relay::before(&[wire.endpoint()]).await;
+    let client = relay.connect().await;
+    let mut first = client.watch();
+    first.created(on("a")).await;
+    let before = calls_begun(etcd.endpoint(), "Range").await;
+    wire.stall();
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS {
+        let stream = client.watch();
+        stream.create(on("a"));
+        streams.push(stream);
+    }
+    // All of them have come once one has that came after them.
+    client
+        .watch()
+        .rejected(WatchCreateRequest {
+            start_revision: -1,
+            ..on("b")
+        })
+        .await;
+    wire.open();
+    for mut stream in streams {
+        assert!(stream.next().await.created);
+    }
+    let asked = calls_begun(etcd.endpoint(), "Range").await - before;
+    assert!(asked < QUESTIONS_MAX, "{asked} for {STREAMS}");
 }
 
 #[tokio::test]
