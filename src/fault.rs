@@ -295,6 +295,8 @@ faults! {
     PutBackUnnoticed,
     /// The end of a feed is not told to those who watch.
     DeadFeedSilent,
+    /// What the cluster refuses is asked for again and again, and nobody is told.
+    RefusalRetried,
     /// A part of a stream says progress for the whole.
     PartSpeaksForWhole,
     /// Progress is told without asking the cluster.

@@ -17,4 +17,5 @@ pub use grpc::{
     BoxError, Calls, Edge, EdgeFuture, EdgeLimits, Member, Served, Serving, StoreCalls, is_for_grpc,
 };
 pub use http::{Http, HttpClocks, HttpSettings, NameList, guard};
+pub(crate) use status::rpc_error;
 pub use stop::{Stop, StopSignal};

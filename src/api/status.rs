@@ -166,6 +166,16 @@ pub(crate) fn stream_end(end: StreamEnd) -> Status {
     }
 }
 
+/// An error that another server has answered, as etcd writes it where it has no status to send: among the words of a watch.
+pub(crate) fn rpc_error(error: &Status) -> String {
+    // The names of the codes are the same here as there.
+    format!(
+        "rpc error: code = {:?} desc = {}",
+        error.code(),
+        error.message()
+    )
+}
+
 /// The `cancel_reason` of a watch that was not created.
 pub(crate) fn rejection(reason: &WatchRejection) -> Cow<'static, str> {
     match reason {
@@ -344,6 +354,13 @@ mod tests {
         assert_eq!(status.code(), Code::Unavailable);
         assert_eq!(stopped().code(), Code::Unavailable);
         assert_eq!(stream_end(StreamEnd::Canceled).code(), Code::Cancelled);
+    }
+
+    #[test]
+    fn an_error_among_the_words_of_a_watch_has_its_code_before_it() {
+        let denied = Status::permission_denied("etcdserver: permission denied");
+        let told = "rpc error: code = PermissionDenied desc = etcdserver: permission denied";
+        assert_eq!(rpc_error(&denied), told);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::upstream::{Open, Upstream};
 use crate::actors::{EngineLimits, Inspection};
 use crate::api::pb::etcdserverpb::RangeRequest;
 use crate::api::pb::etcdserverpb::kv_client::KvClient;
+use crate::api::rpc_error;
 use crate::model::{KeyRange, Revision};
 use actix::prelude::*;
 use bytes::Bytes;
@@ -110,6 +111,8 @@ impl Covers {
     /// Finds a seat for a watch.
     pub(super) fn seat(&self, range: &KeyRange, with_prev: bool) -> Seat {
         let mut covers = self.covers();
+        // What is refused there need not be refused to whoever comes: another cover may be narrower.
+        covers.retain(|cover| cover.refused().is_none());
         let ranges: Vec<_> = covers.iter().map(|cover| cover.plan().range).collect();
         let (number, widened) = match place(&ranges, range, self.0.limits.covers_max) {
             Place::In(number) => (Some(number), None),
@@ -216,10 +219,10 @@ impl Covers {
     }
 }
 
-/// Why the cluster's revision is not known.
+/// Why the cluster does not tell what it was asked: its revision, or what happens in a range.
 #[derive(Clone, Debug)]
 pub(super) enum Unanswered {
-    /// The cluster does not tell it to us, in these words: it wants to know who asks.
+    /// It does not tell it to us, in these words, and asking again changes nothing.
     Refused(Arc<str>),
     /// Nobody has answered.
     Away(String),
@@ -234,14 +237,15 @@ impl fmt::Display for Unanswered {
     }
 }
 
-/// What a cluster with authentication answers somebody without a name.
-fn is_refusal(status: &Status) -> bool {
+/// The words for a watch, if this is what a cluster with authentication answers somebody who may not ask.
+pub(super) fn refusal(status: &Status) -> Option<Arc<str>> {
     let of_us = [
         Code::InvalidArgument,
         Code::PermissionDenied,
         Code::Unauthenticated,
     ];
-    status.source().is_none() && of_us.contains(&status.code())
+    let is_refusal = status.source().is_none() && of_us.contains(&status.code());
+    is_refusal.then(|| rpc_error(status).into())
 }
 
 /// The cluster's revision, as of some moment after this was asked.
@@ -258,10 +262,10 @@ pub(super) async fn revision_now(
     let mut client = KvClient::new(active.channel);
     let header = match timeout(patience, client.range(request)).await {
         Ok(Ok(answer)) => answer.into_inner().header.unwrap_or_default(),
-        Ok(Err(status)) if is_refusal(&status) => {
-            return Err(Unanswered::Refused(status.message().into()));
-        }
         Ok(Err(status)) => {
+            if let Some(words) = refusal(&status) {
+                return Err(Unanswered::Refused(words));
+            }
             endpoints.doubt(active.generation);
             let why = format!("{}: {}", active.name, status.message());
             return Err(Unanswered::Away(why));
