@@ -297,6 +297,10 @@ faults! {
     DeadFeedSilent,
     /// What the cluster refuses is asked for again and again, and nobody is told.
     RefusalRetried,
+    /// Who asks for a leader is let in without one.
+    LeaderlessLetIn,
+    /// Watches whose clients ask for a leader go on without one.
+    LostLeaderSilent,
     /// A part of a stream says progress for the whole.
     PartSpeaksForWhole,
     /// Progress is told without asking the cluster.

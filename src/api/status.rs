@@ -138,6 +138,11 @@ pub(crate) fn stopped() -> Status {
     Status::unavailable("etcdserver: server stopped")
 }
 
+/// A watch whose client asks for a leader, on a member that sees none.
+pub(crate) fn leader_lost() -> Status {
+    Status::unavailable("etcdserver: no leader")
+}
+
 /// A lock's lease has ended while its caller waited. etcd gives these four no code of their own.
 pub(crate) fn session_expired() -> Status {
     Status::unknown("mutex: session is expired")

@@ -50,6 +50,10 @@ pub(super) struct State {
     pub(super) refuses_queries: Option<Refusal>,
     /// Watches of this key are refused, in these words.
     pub(super) refuses_watches: Option<(&'static str, &'static str)>,
+    /// Nobody who asks for a leader is let in.
+    pub(super) leaderless: bool,
+    /// The leader is lost, for those who are in.
+    pub(super) leader_lost: Arc<Notify>,
 }
 
 #[derive(Clone, Debug)]
@@ -162,6 +166,14 @@ impl Backend for Fake {
 
     async fn inspect(&self) -> Vec<Inspection> {
         Vec::new()
+    }
+
+    fn has_leader(&self) -> bool {
+        !self.state().leaderless
+    }
+
+    fn leader_lost(&self) -> impl Future<Output = ()> + Send + 'static {
+        Arc::clone(&self.state().leader_lost).notified_owned()
     }
 
     fn open_stream(&self) -> Result<(Control, OutboxReader), BackendError> {
