@@ -301,6 +301,10 @@ faults! {
     LeaderlessLetIn,
     /// Watches whose clients ask for a leader go on without one.
     LostLeaderSilent,
+    /// What opens watches on the cluster is not started again when it has died.
+    DeadUpstreamStays,
+    /// A cover that has a feed gets another one when what opens covers is started again.
+    CoverFedTwice,
     /// A part of a stream says progress for the whole.
     PartSpeaksForWhole,
     /// Progress is told without asking the cluster.

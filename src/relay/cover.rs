@@ -10,6 +10,7 @@ use crate::fault::{self, Fault};
 use crate::model::{KeyRange, Revision};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -64,6 +65,8 @@ pub(super) struct Cover {
     pub(super) changed: Notify,
     standing: watch::Sender<Standing>,
     broadcast: OnceLock<Broadcast>,
+    /// Somebody has begun to feed it.
+    is_fed: AtomicBool,
     /// What came before.
     pub(super) late: Arc<Late>,
 }
@@ -119,6 +122,7 @@ impl Cover {
             changed: Notify::new(),
             standing: watch::Sender::new(Standing::default()),
             broadcast: OnceLock::new(),
+            is_fed: AtomicBool::new(false),
             late,
         }
     }
@@ -230,6 +234,11 @@ impl Cover {
     /// What is true of it, for whoever follows that.
     pub(super) fn standing(&self) -> watch::Receiver<Standing> {
         self.standing.subscribe()
+    }
+
+    /// True for the one who is to begin to feed it.
+    pub(super) fn take_up(&self) -> bool {
+        !self.is_fed.swap(true, Ordering::AcqRel) || fault::active(Fault::CoverFedTwice)
     }
 
     /// The feed has begun.

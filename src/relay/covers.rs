@@ -18,7 +18,7 @@ use bytes::Bytes;
 use std::error::Error;
 use std::fmt;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, Status};
@@ -60,8 +60,8 @@ struct Inner {
     watches: Arc<AtomicUsize>,
     /// Where the feeds run.
     arbiter: ArbiterHandle,
-    /// Who opens covers.
-    upstream: OnceLock<Recipient<Open>>,
+    /// Who opens covers; another one when the one before has died.
+    upstream: Mutex<Option<Addr<Upstream>>>,
 }
 
 impl Covers {
@@ -73,9 +73,7 @@ impl Covers {
         workers: Vec<ArbiterHandle>,
     ) -> Self {
         let covers = Self::new(endpoints, limits, arbiter.clone());
-        let of_actor = covers.clone();
-        let upstream = Upstream::start_in_arbiter(arbiter, |_| Upstream::new(of_actor, workers));
-        covers.opened_by(upstream.recipient());
+        Upstream::start_for(covers.clone(), workers);
         covers
     }
 
@@ -86,14 +84,24 @@ impl Covers {
             endpoints,
             watches: Arc::default(),
             arbiter,
-            upstream: OnceLock::new(),
+            upstream: Mutex::new(None),
         }))
     }
 
     /// From now on `upstream` opens covers.
-    fn opened_by(&self, upstream: Recipient<Open>) {
-        // There is one, and it says so once.
-        let _ = self.0.upstream.set(upstream);
+    pub(super) fn opened_by(&self, upstream: Addr<Upstream>) {
+        *self.upstream() = Some(upstream);
+    }
+
+    fn upstream(&self) -> MutexGuard<'_, Option<Addr<Upstream>>> {
+        // An address is never half written.
+        let upstream = self.0.upstream.lock();
+        upstream.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where feeds run.
+    pub(super) fn arbiter(&self) -> &ArbiterHandle {
+        &self.0.arbiter
     }
 
     pub(super) fn limits(&self) -> &RelayLimits {
@@ -129,7 +137,9 @@ impl Covers {
         let seat = cover.sit(range, None, with_prev);
         covers.push(Arc::clone(&cover));
         drop(covers);
-        if let Some(upstream) = self.0.upstream.get() {
+        // While there is none nobody has to be told: the next one looks which covers there are.
+        let upstream = self.upstream().clone();
+        if let Some(upstream) = upstream {
             upstream.do_send(Open(cover));
         }
         seat
@@ -174,6 +184,11 @@ impl Covers {
         }
     }
 
+    /// Every cover there is.
+    pub(super) fn all(&self) -> Vec<Arc<Cover>> {
+        self.covers().clone()
+    }
+
     /// Takes a cover out that cannot go on.
     pub(super) fn let_go(&self, cover: &Arc<Cover>) {
         self.covers().retain(|it| !Arc::ptr_eq(it, cover));
@@ -188,6 +203,14 @@ impl Covers {
     #[cfg(test)]
     pub(crate) fn tidy_for_test(&self) {
         self.tidy();
+    }
+
+    /// Whoever opens covers dies of a panic, for tests.
+    #[cfg(test)]
+    pub(crate) fn kill_upstream_for_test(&self) {
+        if let Some(upstream) = self.upstream().clone() {
+            upstream.do_send(super::upstream::Poison);
+        }
     }
 
     /// What is watched on the cluster, for tests.

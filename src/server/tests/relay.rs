@@ -3,6 +3,7 @@
 //!
 //! Real clusters, and what happens to them, are in `tests/it`.
 
+mod deaths;
 mod refused;
 mod seats;
 
