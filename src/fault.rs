@@ -295,6 +295,16 @@ faults! {
     PutBackUnnoticed,
     /// The end of a feed is not told to those who watch.
     DeadFeedSilent,
+    /// What the cluster refuses is asked for again and again, and nobody is told.
+    RefusalRetried,
+    /// Who asks for a leader is let in without one.
+    LeaderlessLetIn,
+    /// Watches whose clients ask for a leader go on without one.
+    LostLeaderSilent,
+    /// What opens watches on the cluster is not started again when it has died.
+    DeadUpstreamStays,
+    /// A cover that has a feed gets another one when what opens covers is started again.
+    CoverFedTwice,
     /// A part of a stream says progress for the whole.
     PartSpeaksForWhole,
     /// A part that is behind is not given what it lacks up to where another one is held.

@@ -13,8 +13,11 @@ mod stop;
 pub mod pb;
 
 pub use counts::Counts;
+#[cfg(test)]
+pub(crate) use grpc::Place;
 pub use grpc::{
     BoxError, Calls, Edge, EdgeFuture, EdgeLimits, Member, Served, Serving, StoreCalls, is_for_grpc,
 };
 pub use http::{Http, HttpClocks, HttpSettings, NameList, guard};
+pub(crate) use status::rpc_error;
 pub use stop::{Stop, StopSignal};

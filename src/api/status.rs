@@ -138,6 +138,11 @@ pub(crate) fn stopped() -> Status {
     Status::unavailable("etcdserver: server stopped")
 }
 
+/// A watch whose client asks for a leader, on a member that sees none.
+pub(crate) fn leader_lost() -> Status {
+    Status::unavailable("etcdserver: no leader")
+}
+
 /// A lock's lease has ended while its caller waited. etcd gives these four no code of their own.
 pub(crate) fn session_expired() -> Status {
     Status::unknown("mutex: session is expired")
@@ -164,6 +169,16 @@ pub(crate) fn stream_end(end: StreamEnd) -> Status {
         StreamEnd::Unavailable(reason) => Status::unavailable(reason),
         StreamEnd::Canceled => Status::cancelled("etcdserver: watch canceled"),
     }
+}
+
+/// An error that another server has answered, as etcd writes it where it has no status to send: among the words of a watch.
+pub(crate) fn rpc_error(error: &Status) -> String {
+    // The names of the codes are the same here as there.
+    format!(
+        "rpc error: code = {:?} desc = {}",
+        error.code(),
+        error.message()
+    )
 }
 
 /// The `cancel_reason` of a watch that was not created.
@@ -344,6 +359,13 @@ mod tests {
         assert_eq!(status.code(), Code::Unavailable);
         assert_eq!(stopped().code(), Code::Unavailable);
         assert_eq!(stream_end(StreamEnd::Canceled).code(), Code::Cancelled);
+    }
+
+    #[test]
+    fn an_error_among_the_words_of_a_watch_has_its_code_before_it() {
+        let denied = Status::permission_denied("etcdserver: permission denied");
+        let told = "rpc error: code = PermissionDenied desc = etcdserver: permission denied";
+        assert_eq!(rpc_error(&denied), told);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::model::{
 };
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::sync::Arc;
 
 mod local;
@@ -108,6 +108,14 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn check(&self, depth: Depth) -> impl Future<Output = Result<(), BackendError>> + Send;
     /// What everything behind the edge holds, for metrics.
     fn inspect(&self) -> impl Future<Output = Vec<Inspection>> + Send;
+    /// False when whoever answers here is known to be without a leader. An engine is its own.
+    fn has_leader(&self) -> bool {
+        true
+    }
+    /// Comes when a leader has been missing for so long that streams end whose clients asked for one; never to an engine.
+    fn leader_lost(&self) -> impl Future<Output = ()> + Send + 'static {
+        pending()
+    }
     /// Opens a watch stream on the calling worker thread.
     fn open_stream(&self) -> Result<(Self::Control, OutboxReader), BackendError>;
 }

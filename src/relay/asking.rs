@@ -149,7 +149,7 @@ async fn together(parts: &[Seated], goal: Revision) -> Option<Revision> {
         let reached = parts
             .iter()
             .map(|(cover, _)| cover.reach(0, through, CLUSTER_PATIENCE));
-        let is_reached = join_all(reached).await.into_iter().all(|reached| reached);
+        let is_reached = join_all(reached).await.iter().all(Result::is_ok);
         // Looked at last, because holding one for another that takes long would harm it.
         if !is_reached || !parts.iter().all(|(_, part)| part.may_be_held(through)) {
             return None;

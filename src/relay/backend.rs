@@ -80,6 +80,14 @@ impl Backend for RelayBackend {
         self.covers.inspect().await
     }
 
+    fn has_leader(&self) -> bool {
+        self.endpoints.has_leader()
+    }
+
+    fn leader_lost(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.endpoints.leader_lost()
+    }
+
     fn open_stream(&self) -> Result<(RelayStream, OutboxReader), BackendError> {
         Ok(RelayStream::open(&self.covers, self.worker))
     }

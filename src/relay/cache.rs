@@ -256,8 +256,8 @@ async fn follow(cache: &Cache, covers: &Covers, seat: &Seat, backoff: &mut Backo
         Ok(revision) => revision,
         Err(why) => return why.to_string(),
     };
-    if !cover.reach(version, goal, covers.limits().patience).await {
-        return "the cluster cannot be watched".to_owned();
+    if let Err(why) = cover.reach(version, goal, covers.limits().patience).await {
+        return why.to_string();
     }
     let Some(broadcast) = cover.broadcast() else {
         return "nothing is watched".to_owned();

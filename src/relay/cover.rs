@@ -2,6 +2,7 @@
 //!
 //! What is wanted of it changes under one lock; what is true of it is said by its feed alone. It never decides how wide it is.
 
+use super::covers::Unanswered;
 use super::late::Late;
 use super::rules::{narrowed, touches_an_end};
 use crate::actors::{Broadcast, Inspection};
@@ -9,6 +10,7 @@ use crate::fault::{self, Fault};
 use crate::model::{KeyRange, Revision};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -29,13 +31,18 @@ pub(super) struct Plan {
     pub(super) closed: bool,
 }
 
+/// What clients are told when the cluster does not answer in time.
+pub(super) const NO_CLUSTER: &str = "the cluster does not answer";
+
 /// What is true of a cover.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Standing {
-    /// Whatever was planned up to this version is watched from the head on.
+    /// The cluster has taken a watch of whatever was planned up to this version, and it is watched from the head on.
     pub(super) version: u64,
     /// Everything up to here was published.
     pub(super) head: Revision,
+    /// The cluster does not let us watch what was planned, in these words, and nobody feeds the cover any more.
+    pub(super) refused: Option<Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -58,6 +65,8 @@ pub(super) struct Cover {
     pub(super) changed: Notify,
     standing: watch::Sender<Standing>,
     broadcast: OnceLock<Broadcast>,
+    /// Somebody has begun to feed it.
+    is_fed: AtomicBool,
     /// What came before.
     pub(super) late: Arc<Late>,
 }
@@ -113,6 +122,7 @@ impl Cover {
             changed: Notify::new(),
             standing: watch::Sender::new(Standing::default()),
             broadcast: OnceLock::new(),
+            is_fed: AtomicBool::new(false),
             late,
         }
     }
@@ -228,6 +238,11 @@ impl Cover {
         self.standing.subscribe()
     }
 
+    /// True for the one who is to begin to feed it.
+    pub(super) fn take_up(&self) -> bool {
+        !self.is_fed.swap(true, Ordering::AcqRel) || fault::active(Fault::CoverFedTwice)
+    }
+
     /// The feed has begun.
     pub(super) fn open(&self, broadcast: Broadcast) {
         let head = broadcast.head();
@@ -246,19 +261,40 @@ impl Cover {
         self.standing.send_modify(change);
     }
 
-    /// Waits until everything that was planned up to `version` is watched, and everything up to `goal` was published; false
-    /// when that takes longer than `patience`.
-    pub(super) async fn reach(&self, version: u64, goal: Revision, patience: Duration) -> bool {
+    /// The cluster does not let us watch here, in these words: whoever waits for that is told why, and so is whoever comes.
+    pub(super) fn refuse(&self, words: Arc<str>) {
+        self.stand(|standing| standing.refused = Some(words));
+        self.changed.notify_one();
+    }
+
+    /// The words in which the cluster refuses what is planned, if it does.
+    pub(super) fn refused(&self) -> Option<Arc<str>> {
+        self.standing.borrow().refused.clone()
+    }
+
+    /// Waits until everything that was planned up to `version` is watched, and everything up to `goal` was published. The
+    /// error says that the cluster refuses it, or that it takes longer than `patience`.
+    pub(super) async fn reach(
+        &self,
+        version: u64,
+        goal: Revision,
+        patience: Duration,
+    ) -> Result<(), Unanswered> {
         let is_early = fault::active(Fault::RegisteredBeforeWidened);
         let is_wide = |standing: &Standing| standing.version >= version || is_early;
         let reached = |standing: &Standing| is_wide(standing) && standing.head >= goal;
+        let is_decided = |standing: &Standing| standing.refused.is_some() || reached(standing);
         let mut standing = self.standing.subscribe();
-        if reached(&standing.borrow_and_update()) {
-            return true;
+        if !is_decided(&standing.borrow_and_update()) {
+            self.hurry(goal);
         }
-        self.hurry(goal);
-        let reached = timeout(patience, standing.wait_for(reached)).await;
-        matches!(reached, Ok(Ok(_)))
+        match timeout(patience, standing.wait_for(is_decided)).await {
+            Ok(Ok(decided)) => match &decided.refused {
+                Some(words) => Err(Unanswered::Refused(Arc::clone(words))),
+                None => Ok(()),
+            },
+            Ok(Err(_)) | Err(_) => Err(Unanswered::Away(NO_CLUSTER.to_owned())),
+        }
     }
 
     /// What its watch sides hold.
@@ -305,7 +341,10 @@ mod tests {
             });
             let _wide = cover.sit(&wide, Some(wide.clone()), false);
             let version = cover.plan().version;
-            let reached = async |goal| cover.reach(version, Revision(goal), Duration::ZERO).await;
+            let reached = async |goal| {
+                let reached = cover.reach(version, Revision(goal), Duration::ZERO).await;
+                reached.is_ok()
+            };
             assert!(!reached(5).await);
             cover.stand(|standing| standing.version = version);
             assert!(reached(5).await && !reached(6).await);

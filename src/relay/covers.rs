@@ -13,13 +13,14 @@ use super::upstream::{Open, Upstream};
 use crate::actors::{EngineLimits, Inspection};
 use crate::api::pb::etcdserverpb::RangeRequest;
 use crate::api::pb::etcdserverpb::kv_client::KvClient;
+use crate::api::rpc_error;
 use crate::model::{KeyRange, Revision};
 use actix::prelude::*;
 use bytes::Bytes;
 use std::error::Error;
 use std::fmt;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, Status};
@@ -64,8 +65,8 @@ struct Inner {
     watches: Arc<AtomicUsize>,
     /// Where the feeds run.
     arbiter: ArbiterHandle,
-    /// Who opens covers.
-    upstream: OnceLock<Recipient<Open>>,
+    /// Who opens covers; another one when the one before has died.
+    upstream: Mutex<Option<Addr<Upstream>>>,
 }
 
 impl Covers {
@@ -77,9 +78,7 @@ impl Covers {
         workers: Vec<ArbiterHandle>,
     ) -> Self {
         let covers = Self::new(endpoints, limits, arbiter.clone());
-        let of_actor = covers.clone();
-        let upstream = Upstream::start_in_arbiter(arbiter, |_| Upstream::new(of_actor, workers));
-        covers.opened_by(upstream.recipient());
+        Upstream::start_for(covers.clone(), workers);
         covers
     }
 
@@ -92,14 +91,24 @@ impl Covers {
             endpoints,
             watches: Arc::default(),
             arbiter,
-            upstream: OnceLock::new(),
+            upstream: Mutex::new(None),
         }))
     }
 
     /// From now on `upstream` opens covers.
-    fn opened_by(&self, upstream: Recipient<Open>) {
-        // There is one, and it says so once.
-        let _ = self.0.upstream.set(upstream);
+    pub(super) fn opened_by(&self, upstream: Addr<Upstream>) {
+        *self.upstream() = Some(upstream);
+    }
+
+    fn upstream(&self) -> MutexGuard<'_, Option<Addr<Upstream>>> {
+        // An address is never half written.
+        let upstream = self.0.upstream.lock();
+        upstream.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where feeds run.
+    pub(super) fn arbiter(&self) -> &ArbiterHandle {
+        &self.0.arbiter
     }
 
     pub(super) fn limits(&self) -> &RelayLimits {
@@ -117,6 +126,8 @@ impl Covers {
     /// Finds a seat for a watch.
     pub(super) fn seat(&self, range: &KeyRange, with_prev: bool) -> Seat {
         let mut covers = self.covers();
+        // What is refused there need not be refused to whoever comes: another cover may be narrower.
+        covers.retain(|cover| cover.refused().is_none());
         let ranges: Vec<_> = covers.iter().map(|cover| cover.plan().range).collect();
         let (number, widened) = match place(&ranges, range, self.0.limits.covers_max) {
             Place::In(number) => (Some(number), None),
@@ -133,7 +144,9 @@ impl Covers {
         let seat = cover.sit(range, None, with_prev);
         covers.push(Arc::clone(&cover));
         drop(covers);
-        if let Some(upstream) = self.0.upstream.get() {
+        // While there is none nobody has to be told: the next one looks which covers there are.
+        let upstream = self.upstream().clone();
+        if let Some(upstream) = upstream {
             upstream.do_send(Open(cover));
         }
         seat
@@ -191,6 +204,11 @@ impl Covers {
         }
     }
 
+    /// Every cover there is.
+    pub(super) fn all(&self) -> Vec<Arc<Cover>> {
+        self.covers().clone()
+    }
+
     /// Takes a cover out that cannot go on.
     pub(super) fn let_go(&self, cover: &Arc<Cover>) {
         self.covers().retain(|it| !Arc::ptr_eq(it, cover));
@@ -205,6 +223,14 @@ impl Covers {
     #[cfg(test)]
     pub(crate) fn tidy_for_test(&self) {
         self.tidy();
+    }
+
+    /// Whoever opens covers dies of a panic, for tests.
+    #[cfg(test)]
+    pub(crate) fn kill_upstream_for_test(&self) {
+        if let Some(upstream) = self.upstream().clone() {
+            upstream.do_send(super::upstream::Poison);
+        }
     }
 
     /// What is watched on the cluster, for tests.
@@ -243,10 +269,10 @@ impl Covers {
     }
 }
 
-/// Why the cluster's revision is not known.
+/// Why the cluster does not tell what it was asked: its revision, or what happens in a range.
 #[derive(Clone, Debug)]
 pub(super) enum Unanswered {
-    /// The cluster does not tell it to us, in these words: it wants to know who asks.
+    /// It does not tell it to us, in these words, and asking again changes nothing.
     Refused(Arc<str>),
     /// Nobody has answered.
     Away(String),
@@ -261,14 +287,15 @@ impl fmt::Display for Unanswered {
     }
 }
 
-/// What a cluster with authentication answers somebody without a name.
-fn is_refusal(status: &Status) -> bool {
+/// The words for a watch, if this is what a cluster with authentication answers somebody who may not ask.
+pub(super) fn refusal(status: &Status) -> Option<Arc<str>> {
     let of_us = [
         Code::InvalidArgument,
         Code::PermissionDenied,
         Code::Unauthenticated,
     ];
-    status.source().is_none() && of_us.contains(&status.code())
+    let is_refusal = status.source().is_none() && of_us.contains(&status.code());
+    is_refusal.then(|| rpc_error(status).into())
 }
 
 /// The cluster's revision, as of some moment after this was asked.
@@ -285,10 +312,10 @@ pub(super) async fn revision_now(
     let mut client = KvClient::new(active.channel);
     let header = match timeout(patience, client.range(request)).await {
         Ok(Ok(answer)) => answer.into_inner().header.unwrap_or_default(),
-        Ok(Err(status)) if is_refusal(&status) => {
-            return Err(Unanswered::Refused(status.message().into()));
-        }
         Ok(Err(status)) => {
+            if let Some(words) = refusal(&status) {
+                return Err(Unanswered::Refused(words));
+            }
             endpoints.doubt(active.generation);
             let why = format!("{}: {}", active.name, status.message());
             return Err(Unanswered::Away(why));

@@ -4,6 +4,7 @@
 //! is well is found out in `probing`.
 
 mod health;
+mod leader;
 mod probing;
 #[cfg(test)]
 mod tests;
@@ -65,6 +66,8 @@ struct Shared {
     state: Mutex<State>,
     /// Counts what has changed in the state, for whoever waits for that.
     changes: watch::Sender<u64>,
+    /// No upstream has been well for so long that whoever asks for a leader is told.
+    leader_lost: watch::Sender<bool>,
     seen: Seen,
 }
 
@@ -109,6 +112,7 @@ impl Endpoints {
     ) -> Result<Self, EndpointsError> {
         let endpoints = Self::new(targets, tls)?;
         probing::start(&endpoints);
+        tokio::spawn(leader::follow(endpoints.clone()));
         Ok(endpoints)
     }
 
@@ -146,6 +150,7 @@ impl Endpoints {
             slots,
             state: Mutex::new(state),
             changes: watch::Sender::new(0),
+            leader_lost: watch::Sender::new(false),
             seen: Seen::default(),
         })))
     }

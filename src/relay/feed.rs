@@ -7,7 +7,7 @@ mod session;
 
 use super::backoff::Backoff;
 use super::cover::Cover;
-use super::covers::{Covers, revision_now};
+use super::covers::{Covers, Unanswered, revision_now};
 use crate::actors::Broadcast;
 use crate::fault::{self, Fault};
 use crate::model::Revision;
@@ -34,7 +34,7 @@ enum End {
     Compacted(Revision),
     /// The cluster is another one than before.
     OtherCluster,
-    /// The cluster wants to know who asks.
+    /// The cluster does not let us watch, and trying again changes nothing.
     Refused(Arc<str>),
     /// Something else was the matter.
     Broken(String),
@@ -86,7 +86,6 @@ impl Feed {
                 broadcast.widen();
             }
             watched = plan.range.clone();
-            self.cover.stand(|standing| standing.version = plan.version);
             let active = self.covers.endpoints().current();
             let generation = active.generation;
             let ended = match Session::begin(&self, broadcast, plan, active).await {
@@ -112,8 +111,8 @@ impl Feed {
                     return;
                 }
                 End::Refused(words) => {
-                    log::error!("the cluster refuses to be watched, and all watches end: {words}");
-                    // Who comes back is told the same by the cluster itself.
+                    log::error!("the cluster refuses to be watched, and watches end: {words}");
+                    self.cover.refuse(words);
                     return broadcast.end_streams("the cluster refuses to be watched");
                 }
                 End::Broken(why) => {
@@ -137,13 +136,21 @@ impl Feed {
         }
     }
 
-    /// Finds out where the cluster stands, and starts the watch sides there. False when nobody wants them any more.
+    /// Finds out where the cluster stands, and starts the watch sides there. False when nobody wants them any more, or the
+    /// cluster refuses.
     async fn begin(&self, backoff: &mut Backoff) -> bool {
         let limits = self.covers.limits();
         let head = loop {
             match revision_now(self.covers.endpoints(), limits.patience).await {
                 Ok(revision) => break revision,
-                Err(why) => log::warn!("the cluster's revision is not known: {why}"),
+                Err(Unanswered::Refused(words)) => {
+                    log::error!("the cluster refuses to tell its revision: {words}");
+                    self.cover.refuse(words);
+                    return false;
+                }
+                Err(Unanswered::Away(why)) => {
+                    log::warn!("the cluster's revision is not known: {why}");
+                }
             }
             if self.cover.plan().closed {
                 return false;

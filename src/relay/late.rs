@@ -4,6 +4,7 @@
 
 use super::call::{Call, open, wire};
 use super::cover::{Cover, Plan};
+use super::covers::refusal;
 use super::endpoints::Endpoints;
 use super::heard::{Heard, Listener, key_value};
 use crate::actors::{History, Narrow};
@@ -127,6 +128,7 @@ impl Late {
                     let compacted = Refusal::Compacted { compact_revision };
                     return Err(ReadError::Refused(compacted));
                 }
+                Ok(Err(Unread::Refused(words))) => return Err(self.refused(words)),
                 Ok(Err(Unread::Broken(why))) => {
                     log::warn!("history cannot be read: {why}");
                     return Err(ReadError::Busy);
@@ -138,6 +140,14 @@ impl Late {
                 }
             }
         }
+    }
+
+    /// What the cluster lets nobody read it lets nobody watch either: the cover ends, and whoever comes back is told why.
+    fn refused(&self, words: Arc<str>) -> ReadError {
+        if let Some(cover) = self.cover.get().and_then(Weak::upgrade) {
+            cover.refuse(words);
+        }
+        ReadError::Busy
     }
 
     fn plan(&self) -> Result<Plan, ReadError> {
@@ -164,7 +174,10 @@ impl Late {
         };
         let active = self.endpoints.usable().await.map_err(cannot)?;
         let opened = open(active.channel, &plan.range, from, plan.with_prev).await;
-        let call = opened.map_err(|status| cannot(format!("{}: {status}", active.name)))?;
+        let call = opened.map_err(|status| match refusal(&status) {
+            Some(words) => self.refused(words),
+            None => cannot(format!("{}: {status}", active.name)),
+        })?;
         Ok(Reader::new(call, plan.range, plan.with_prev, from))
     }
 
@@ -236,6 +249,7 @@ struct Reader {
 /// Why history was not read.
 enum Unread {
     Compacted(Revision),
+    Refused(Arc<str>),
     Broken(String),
 }
 
@@ -289,6 +303,9 @@ impl Reader {
                         Ok(Heard::Progress(revision)) => self.heard = self.heard.max(revision),
                         Ok(Heard::Part) => {}
                         Ok(Heard::Compacted(revision)) => return Err(Unread::Compacted(revision)),
+                        Ok(Heard::Canceled(why)) if !self.is_created => {
+                            return Err(Unread::Refused(why.into()));
+                        }
                         Ok(Heard::Canceled(why)) | Err(why) => return Err(Unread::Broken(why)),
                     }
                 }

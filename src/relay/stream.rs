@@ -4,7 +4,7 @@
 //! nothing that had happened before. It never decides what a watcher is sent.
 
 use super::asking::Parts;
-use super::cover::{Cover, Seat};
+use super::cover::{Cover, NO_CLUSTER, Seat};
 use super::covers::{Covers, Unanswered};
 use crate::actors::{
     Outbox, OutboxReader, StreamEnd, StreamItem, StreamLife, WatchCreate, WatchRejection,
@@ -15,9 +15,6 @@ use crate::fault::{self, Fault};
 use crate::model::{Revision, WatchId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-/// What clients are told when the cluster does not answer in time.
-const NO_CLUSTER: &str = "the cluster does not answer";
 
 /// The commanding end of a client's stream.
 #[derive(Debug)]
@@ -130,26 +127,47 @@ impl RelayStream {
         Ok(cover)
     }
 
-    /// Waits until each cover has come as far as the cluster had when this was asked.
-    async fn settle(&self, covers: &[(Arc<Cover>, u64)]) -> Result<(), Unanswered> {
-        let mut goal = self.covers.revision_in_the_end().await?;
+    /// Waits until each cover has come as far as the cluster had when this was asked. What the cluster refuses is refused
+    /// here; the error says that it does not answer.
+    async fn settle(
+        &self,
+        covers: &[(Arc<Cover>, u64)],
+        seated: &mut [Seated],
+    ) -> Result<(), String> {
+        let mut goal = match self.covers.revision_in_the_end().await {
+            Ok(revision) => revision,
+            Err(Unanswered::Refused(words)) => {
+                self.refuse(seated, |_| true, &words);
+                return Ok(());
+            }
+            Err(Unanswered::Away(why)) => return Err(why),
+        };
         if fault::active(Fault::RegisteredBeforeLevel) {
             goal = Revision::default();
         }
         let patience = self.covers.limits().patience;
         for (cover, version) in covers {
-            if !cover.reach(*version, goal, patience).await {
-                return Err(Unanswered::Away(NO_CLUSTER.to_owned()));
+            match cover.reach(*version, goal, patience).await {
+                Ok(()) => {}
+                Err(Unanswered::Refused(words)) => {
+                    self.refuse(seated, |it| Arc::ptr_eq(it, cover), &words);
+                }
+                Err(Unanswered::Away(why)) => return Err(why),
             }
         }
         Ok(())
     }
 
-    /// The cluster does not let us watch: nobody has a seat after all.
-    fn refuse(&self, seated: &mut [Seated], words: &Arc<str>) {
+    /// The cluster does not let us watch there: nobody has a seat in these covers after all.
+    fn refuse(
+        &self,
+        seated: &mut [Seated],
+        is_of_these: impl Fn(&Arc<Cover>) -> bool,
+        words: &Arc<str>,
+    ) {
         let mut seats = self.shared.seats();
         for (create, cover) in seated {
-            if cover.is_ok() {
+            if cover.as_ref().is_ok_and(&is_of_these) {
                 seats.remove(&create.watch_id);
                 *cover = Err(WatchRejection::Refused(Arc::clone(words)));
             }
@@ -231,14 +249,11 @@ impl WatchControl for RelayStream {
             }
             seated.push((create, cover));
         }
-        if !covers.is_empty() {
-            match self.settle(&covers).await {
-                Ok(()) => {}
-                Err(Unanswered::Refused(words)) => self.refuse(&mut seated, &words),
-                Err(Unanswered::Away(_)) => {
-                    return self.outbox.end(StreamEnd::Unavailable(NO_CLUSTER));
-                }
-            }
+        if !covers.is_empty()
+            && let Err(why) = self.settle(&covers, &mut seated).await
+        {
+            log::debug!("a stream ends whose watches cannot begin: {why}");
+            return self.outbox.end(StreamEnd::Unavailable(NO_CLUSTER));
         }
         // In the order in which they were asked for, as many at a time as lie in one cover.
         let mut run: Option<(Arc<Cover>, Vec<WatchCreate>)> = None;

@@ -8,6 +8,7 @@ mod fake;
 mod http1;
 mod kv;
 mod lifecycle;
+mod lines;
 mod relay;
 mod tls;
 mod watch;

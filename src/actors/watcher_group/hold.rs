@@ -149,11 +149,11 @@ impl WatcherGroup {
         };
         if stream.is_quiet()
             && let Some(at) = held.at
-            && let Some((_, reply)) = held.wanted.take()
+            && let Some((_, tx)) = held.wanted.take()
         {
             stream.progress_pending.store(false, Ordering::Release);
             // Whoever asked may have gone, and then lets go of it.
-            let _ = reply.send(at);
+            let _ = tx.send(at);
         }
     }
 

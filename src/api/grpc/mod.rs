@@ -22,6 +22,8 @@ mod watch_body;
 
 pub use calls::{Calls, Served, Serving};
 pub use store_calls::StoreCalls;
+#[cfg(test)]
+pub(crate) use waiting_line::Place;
 
 use crate::api::counts::Counts;
 use crate::api::pb::DESCRIPTORS;

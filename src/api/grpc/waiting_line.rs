@@ -28,7 +28,7 @@ const SESSION_KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// A place in a line.
 #[derive(Debug)]
-pub(super) struct Place<B: StoreBackend> {
+pub(crate) struct Place<B: StoreBackend> {
     backend: B,
     /// What the keys of the line begin with.
     prefix: Bytes,
@@ -70,7 +70,7 @@ impl<B: StoreBackend> Place<B> {
     ///
     /// A task of its own does that: a caller who gives up before the answer has a key all the same, and then nobody else
     /// would know of it.
-    pub(super) async fn join(
+    pub(crate) async fn join(
         backend: &B,
         name: &[u8],
         lease: LeaseId,
@@ -294,47 +294,5 @@ impl<B: StoreBackend> LineWatch<B> {
                 Next::End(end) => return Err(status::stream_end(end)),
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::actors::{Engine, EngineConfig, Placement};
-    use crate::backend::LocalBackend;
-    use std::task::Poll;
-    use tokio::time::timeout;
-
-    // The key was there, and whoever came next waited for a lease that nobody knew of.
-    #[test]
-    fn whoever_gives_up_while_joining_leaves_no_key_behind() {
-        actix_rt::System::new().block_on(async {
-            let dir = tempfile::tempdir().unwrap();
-            let config = EngineConfig {
-                placement: Placement::Threads { workers: 1 },
-                ..EngineConfig::new(dir.path())
-            };
-            let engine = Engine::start(config).await.unwrap();
-            let backend = LocalBackend::new(engine.clone(), 0);
-            let lease = backend.grant_lease(LeaseId::NONE, 60).await.unwrap().id;
-            for _ in 0..5 {
-                let before = engine.revision();
-                {
-                    let mut joins = pin!(Place::join(&backend, b"door", lease, Bytes::new()));
-                    let begins = poll_fn(|cx| Poll::Ready(joins.as_mut().poll(cx).is_pending()));
-                    assert!(begins.await);
-                }
-                let left = async {
-                    // Its key was put and deleted.
-                    while engine.revision().0 < before.0 + 2 {
-                        tokio::task::yield_now().await;
-                    }
-                };
-                let left = timeout(Duration::from_secs(20), left).await;
-                left.expect("the key is still there");
-                assert!(head(&backend, b"door").await.unwrap().1.is_none());
-            }
-            engine.stop().await.unwrap();
-        });
     }
 }

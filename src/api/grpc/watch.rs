@@ -12,6 +12,7 @@ use crate::api::pb::etcdserverpb::watch_request::RequestUnion;
 use crate::api::status;
 use crate::api::stop::StopSignal;
 use crate::backend::{Backend, WatchControl, WatchCreate};
+use crate::fault::{self, Fault};
 use crate::model::WatchId;
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -37,6 +38,9 @@ const GRPC_ENCODING: &str = "grpc-encoding";
 const GRPC_ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 /// No compression.
 const IDENTITY: &str = "identity";
+/// The metadata, and its one value, by which a client asks for a member that has a leader.
+const HAS_LEADER: &str = "hasleader";
+const IS_ASKED: &str = "true";
 
 /// Answers one Watch call. Must run on the worker's own thread, inside its `LocalSet`.
 pub(super) fn serve<B, R>(
@@ -58,6 +62,13 @@ where
             .insert(GRPC_ACCEPT_ENCODING, accepted);
         return response;
     }
+    let asked = request.headers().get(HAS_LEADER);
+    let asks_for_leader = asked.is_some_and(|asked| asked == IS_ASKED);
+    let is_let_in = backend.has_leader() || fault::active(Fault::LeaderlessLetIn);
+    if asks_for_leader && !is_let_in {
+        return status::leader_lost().into_http();
+    }
+    let lost = asks_for_leader.then(|| backend.leader_lost());
     let (control, outbox) = match backend.open_stream() {
         Ok(stream) => stream,
         Err(error) => return status::backend(&error).into_http(),
@@ -67,7 +78,7 @@ where
     let frame_bytes = limits.frame_bytes();
     let (ahead, reader) = ReadAhead::new(request.into_body());
     let requests = Streaming::new_request(decoder, ahead, None, Some(frame_bytes));
-    let conductor = Conductor::start(requests, reader, control, stop);
+    let conductor = Conductor::start(requests, reader, control, stop, lost);
     let backend = backend.clone();
     let body = WatchBody::new(outbox, conductor, move || backend.identity(), frame_bytes);
     let mut response = Response::new(Body::new(body));
@@ -97,6 +108,7 @@ impl Conductor {
         reader: Reader<R>,
         control: C,
         mut stop: StopSignal,
+        lost: Option<impl Future<Output = ()> + 'static>,
     ) -> Self
     where
         C: WatchControl,
@@ -104,10 +116,17 @@ impl Conductor {
         R::Error: Into<BoxError>,
     {
         let (sender, end) = oneshot::channel();
+        let lost = async move {
+            match lost {
+                Some(lost) => lost.await,
+                None => pending().await,
+            }
+        };
         let task = tokio::task::spawn_local(async move {
             let status = tokio::select! {
                 biased;
                 () = stop.stopped() => status::stopped(),
+                () = lost => status::leader_lost(),
                 status = conduct(requests, &reader, control) => status,
             };
             // The body may be gone already; then nobody wants to know.

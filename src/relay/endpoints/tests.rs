@@ -98,6 +98,35 @@ async fn a_call_waits_a_little_for_an_upstream_and_no_longer() {
     assert_eq!(waiting.await.unwrap().unwrap().as_ref(), "a:1");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_leader_is_lost_when_nobody_has_been_well_for_three_election_timeouts() {
+    let endpoints = named(&["a:1", "b:1"]);
+    let following = tokio::spawn(leader::follow(endpoints.clone()));
+    let within = async |lost: &mut tokio::task::JoinHandle<()>, ms| {
+        timeout(Duration::from_millis(ms), lost).await.is_ok()
+    };
+    let mut lost = tokio::spawn(endpoints.leader_lost());
+    assert!(endpoints.has_leader(), "nobody was asked yet");
+    endpoints.found(0, unfit());
+    assert!(endpoints.has_leader(), "the other one was not asked yet");
+    endpoints.found(1, unreachable());
+    assert!(!endpoints.has_leader());
+    assert!(!within(&mut lost, 2_000).await);
+    endpoints.found(1, Health::Well);
+    assert!(endpoints.has_leader());
+    assert!(!within(&mut lost, 2_000).await, "it was an election");
+    endpoints.found(1, unfit());
+    assert!(!within(&mut lost, 2_900).await);
+    assert!(within(&mut lost, 200).await);
+    endpoints.found(0, Health::Well);
+    assert!(!endpoints.has_leader(), "it would be told at once");
+    tokio::task::yield_now().await;
+    assert!(endpoints.has_leader());
+    let mut lost = tokio::spawn(endpoints.leader_lost());
+    assert!(!within(&mut lost, 60_000).await);
+    following.abort();
+}
+
 #[tokio::test]
 async fn headers_tell_who_answers_and_never_go_back() {
     let endpoints = named(&["a:1"]);

@@ -5,7 +5,7 @@
 use super::super::backoff::Backoff;
 use super::super::call::{Call, open};
 use super::super::cover::Plan;
-use super::super::covers::{Unanswered, revision_now};
+use super::super::covers::{Unanswered, refusal, revision_now};
 use super::super::endpoints::Active;
 use super::super::heard::{Heard, Listener};
 use super::{End, Feed};
@@ -15,6 +15,7 @@ use crate::fault::{self, Fault};
 use crate::model::Revision;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval};
+use tonic::Status;
 
 /// How often the cluster is asked again how far it has come while somebody waits for that: it does not answer while it is
 /// itself behind with a watch.
@@ -26,8 +27,9 @@ const ASK_IDLE: Duration = Duration::from_secs(2);
 /// one is found out by pings.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
-/// How long a watch that is to be replaced may take to come as far as the cluster is known to be.
+/// How long a watch that is to be replaced may take to begin, and to come as far as the cluster is known to be.
 const LEAVING_MAX: Duration = Duration::from_millis(200);
+
 /// A watch that is held.
 pub(super) struct Session<'a> {
     feed: &'a Feed,
@@ -52,6 +54,9 @@ impl<'a> Session<'a> {
         plan: Plan,
         active: Active,
     ) -> Result<Self, End> {
+        if let Some(words) = feed.cover.refused() {
+            return Err(End::Refused(words));
+        }
         let head = broadcast.head();
         let endpoints = feed.covers.endpoints();
         // A member may lag; a cluster whose majority has less than was published was put back to an earlier state.
@@ -70,7 +75,7 @@ impl<'a> Session<'a> {
             () => head,
         };
         let opened = open(active.channel, &plan.range, heard.next(), plan.with_prev).await;
-        let call = opened.map_err(|status| End::Broken(status.to_string()))?;
+        let call = opened.map_err(|status| ended_before(&status))?;
         let with_prev = plan.with_prev || fault::active(Fault::PrevTakenForGranted);
         let (listener, now) = (Listener::new(heard, with_prev), Instant::now());
         Ok(Self {
@@ -100,6 +105,7 @@ impl<'a> Session<'a> {
                 said = self.call.next() => match said {
                     Ok(Some(response)) => self.hear(response, backoff, cluster_id),
                     Ok(None) => Err(End::Broken("it was closed".to_owned())),
+                    Err(status) if !self.is_created => Err(ended_before(&status)),
                     Err(status) => Err(End::Broken(status.to_string())),
                 },
                 () = self.feed.cover.changed.notified() => self.replan(),
@@ -112,15 +118,16 @@ impl<'a> Session<'a> {
     }
 
     /// True when another watch is wanted and may begin: behind where this one stands, so that the less there is in between,
-    /// the less can be compacted in between.
+    /// the less can be compacted in between. This one is let begin first, so that those who wait for what it covers wait for
+    /// nobody who comes after them.
     fn has_left(&mut self) -> bool {
         let head = self.broadcast.head();
         let is_behind = self.feed.covers.endpoints().revision() > head;
         if !is_behind || head != self.moved.0 {
             self.moved = (head, Instant::now());
         }
-        let may_go =
-            |since: Instant| !self.is_created || !is_behind || since.elapsed() > LEAVING_MAX;
+        let is_done = self.is_created && !is_behind;
+        let may_go = |since: Instant| is_done || since.elapsed() > LEAVING_MAX;
         self.leaving.is_some_and(may_go)
     }
 
@@ -144,6 +151,8 @@ impl<'a> Session<'a> {
             Ok(Heard::Created) => {
                 self.is_created = true;
                 backoff.reset();
+                let version = self.plan.version;
+                self.feed.cover.stand(|standing| standing.version = version);
                 self.ask();
                 return Ok(());
             }
@@ -157,6 +166,13 @@ impl<'a> Session<'a> {
             // One revision may be larger than what comes in a while.
             Ok(Heard::Part) => self.moved.1 = Instant::now(),
             Ok(Heard::Compacted(revision)) => return Err(End::Compacted(revision)),
+            // What is refused at its creation is refused for what it is. A watch that was taken may end for reasons that
+            // pass; when one does not pass, it is what the next creation is answered with.
+            Ok(Heard::Canceled(why))
+                if !self.is_created && !fault::active(Fault::RefusalRetried) =>
+            {
+                return Err(End::Refused(why.into()));
+            }
             Ok(Heard::Canceled(why)) | Err(why) => return Err(End::Broken(why)),
         }
         backoff.reset();
@@ -164,8 +180,11 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// The plan is another, or somebody waits.
+    /// The plan is another, somebody waits, or the past of what is watched here was refused.
     fn replan(&mut self) -> Result<(), End> {
+        if let Some(words) = self.feed.cover.refused() {
+            return Err(End::Refused(words));
+        }
         let plan = self.feed.cover.plan();
         if plan.closed {
             return Err(End::Replanned);
@@ -200,5 +219,13 @@ impl<'a> Session<'a> {
             self.call.ask_progress();
             self.asked_last = Instant::now();
         }
+    }
+}
+
+/// What an error is the end of that comes before the watch has begun.
+fn ended_before(status: &Status) -> End {
+    match refusal(status) {
+        Some(words) => End::Refused(words),
+        None => End::Broken(status.to_string()),
     }
 }

@@ -5,7 +5,7 @@
 use crate::backend::{
     Backend, BackendError, Depth, GrantedLease, Identity, Inspection, LeaseTime, Outbox,
     OutboxLimits, OutboxReader, SnapshotPart, StoreBackend, StoreHash, StoreStatus, StreamItem,
-    WatchControl, WatchCreate,
+    WatchControl, WatchCreate, WatchRejection,
 };
 use crate::model::{
     Alarm, DeleteRange, KeyRange, KeyValue, LeaseId, Op, OpAnswer, OpBody, Put, RangeAnswer,
@@ -46,6 +46,14 @@ pub(super) struct State {
     pub(super) writes: usize,
     /// What writes and compactions are answered with instead, once each.
     pub(super) errors: Vec<BackendError>,
+    /// What every query is answered with instead.
+    pub(super) refuses_queries: Option<Refusal>,
+    /// Watches of this key are refused, in these words.
+    pub(super) refuses_watches: Option<(&'static str, &'static str)>,
+    /// Nobody who asks for a leader is let in.
+    pub(super) leaderless: bool,
+    /// The leader is lost, for those who are in.
+    pub(super) leader_lost: Arc<Notify>,
 }
 
 #[derive(Clone, Debug)]
@@ -160,6 +168,14 @@ impl Backend for Fake {
         Vec::new()
     }
 
+    fn has_leader(&self) -> bool {
+        !self.state().leaderless
+    }
+
+    fn leader_lost(&self) -> impl Future<Output = ()> + Send + 'static {
+        Arc::clone(&self.state().leader_lost).notified_owned()
+    }
+
     fn open_stream(&self) -> Result<(Control, OutboxReader), BackendError> {
         let outbox = Arc::new(Outbox::new(OutboxLimits::default()));
         let mut state = self.state();
@@ -190,6 +206,9 @@ impl StoreBackend for Fake {
         let mut state = self.state();
         state.threads.push(std::thread::current().id());
         state.queries.push(query.clone());
+        if let Some(refusal) = &state.refuses_queries {
+            return Err(refusal.clone().into());
+        }
         let answer = state.range(&query);
         if let Some(max) = state.keys_per_answer_max
             && answer.kvs.len() > max
@@ -290,9 +309,18 @@ impl WatchControl for Control {
     async fn create(&mut self, creates: Vec<WatchCreate>) {
         let mut state = self.fake.state();
         for create in creates {
-            self.outbox.push(StreamItem::Created {
-                watch_id: create.watch_id,
-                revision: Revision(state.revision),
+            let revision = Revision(state.revision);
+            let is_of = |key: &str| create.range.contains(key.as_bytes());
+            let refused = state.refuses_watches.filter(|(key, _)| is_of(key));
+            self.outbox.push(match refused {
+                Some((_, words)) => StreamItem::Rejected {
+                    revision,
+                    reason: WatchRejection::Refused(words.into()),
+                },
+                None => StreamItem::Created {
+                    watch_id: create.watch_id,
+                    revision,
+                },
             });
             state.creates.push(create);
         }

@@ -274,6 +274,36 @@ fn b2_a_reader_of_events_that_does_not_read_fills_its_outbox_and_not_the_memory(
 }
 
 #[test]
+fn a_json_watch_that_asks_for_a_leader_is_told_when_there_is_none() {
+    run(async {
+        let fake = Fake::new();
+        let server = serve(&fake, ServerLimits::default());
+        let create = r#"{"create_request":{"key":"aw=="}}"#;
+        let asking = async || {
+            let mut client = Client::connect(&server).await;
+            let length = create.len();
+            let head = "POST /v3/watch HTTP/1.1\r\nhost: vigil\r\ngrpc-metadata-hasleader: true";
+            let request = format!("{head}\r\ncontent-length: {length}\r\n\r\n{create}");
+            client.send(&request).await;
+            client
+        };
+        let mut watching = asking().await;
+        watching.hears(r#""created":true"#).await;
+        let lost = Arc::clone(&fake.state().leader_lost);
+        lost.notify_waiters();
+        watching.hears("etcdserver: no leader").await;
+        fake.state().leaderless = true;
+        let mut refused = asking().await;
+        refused.hears("etcdserver: no leader").await;
+        assert!(
+            refused.said.starts_with("HTTP/1.1 503 "),
+            "{}",
+            refused.said
+        );
+    });
+}
+
+#[test]
 fn an_event_stream_says_how_far_it_has_come_while_nothing_happens() {
     run(async {
         let fake = Fake::new();

@@ -3,7 +3,9 @@
 //!
 //! Real clusters, and what happens to them, are in `tests/it`.
 
+mod deaths;
 mod progress;
+mod refused;
 mod seats;
 
 use crate::actors::{
@@ -53,13 +55,7 @@ impl Test {
         )
         .unwrap();
         let arbiter = Arbiter::new();
-        let target =
-            Target::read(&server.local_addr().to_string(), &ClientFiles::default()).unwrap();
-        let (sender, endpoints) = oneshot::channel();
-        arbiter.spawn_fn(move || drop(sender.send(Endpoints::start(&[target], None))));
-        let endpoints = endpoints.await.unwrap().unwrap();
-        let workers = vec![Arbiter::current()];
-        let covers = Covers::start(endpoints, limits, &arbiter.handle(), workers);
+        let covers = before(&server, limits, &arbiter).await;
         Self {
             _dir: dir,
             engine,
@@ -74,8 +70,7 @@ impl Test {
     }
 
     fn client(&self) -> Client {
-        let (control, reader) = RelayStream::open(&self.covers, 0);
-        Client { control, reader }
+        Client::of(&self.covers)
     }
 
     async fn put(&self, key: &str, value: &str) -> Revision {
@@ -89,6 +84,16 @@ impl Test {
     }
 }
 
+/// What watches this server, on a thread of its own, for clients on this one.
+async fn before(server: &Server, limits: &RelayLimits, arbiter: &Arbiter) -> Covers {
+    let target = Target::read(&server.local_addr().to_string(), &ClientFiles::default()).unwrap();
+    let (sender, endpoints) = oneshot::channel();
+    arbiter.spawn_fn(move || drop(sender.send(Endpoints::start(&[target], None))));
+    let endpoints = endpoints.await.unwrap().unwrap();
+    let workers = vec![Arbiter::current()];
+    Covers::start(endpoints, limits, &arbiter.handle(), workers)
+}
+
 /// A client's stream.
 struct Client {
     control: RelayStream,
@@ -96,12 +101,21 @@ struct Client {
 }
 
 impl Client {
+    fn of(covers: &Covers) -> Self {
+        let (control, reader) = RelayStream::open(covers, 0);
+        Self { control, reader }
+    }
+
     async fn next(&mut self) -> StreamItem {
-        let next = timeout(PATIENCE, poll_fn(|cx| self.reader.poll_next(cx))).await;
-        match next.expect("something is said") {
+        match self.said().await {
             Next::Item(item) => item,
             Next::End(end) => panic!("the stream has ended: {end:?}"),
         }
+    }
+
+    async fn said(&mut self) -> Next {
+        let next = timeout(PATIENCE, poll_fn(|cx| self.reader.poll_next(cx))).await;
+        next.expect("something is said")
     }
 
     async fn watch(&mut self, range: KeyRange, start_revision: i64) -> (WatchId, Revision) {

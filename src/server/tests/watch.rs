@@ -12,7 +12,7 @@ use crate::server::{Server, ServerLimits};
 use bytes::Bytes;
 use std::sync::Arc;
 use tokio::sync::mpsc;
-use tonic::{Code, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 
 /// Both ends of an open stream.
 struct Stream {
@@ -25,14 +25,30 @@ impl Stream {
         Self::over(watch(server).await).await
     }
 
-    async fn over(mut client: pb::watch_client::WatchClient<tonic::transport::Channel>) -> Self {
+    async fn over(client: pb::watch_client::WatchClient<tonic::transport::Channel>) -> Self {
+        Self::try_over(client, &[]).await.unwrap()
+    }
+
+    /// A stream with metadata, if it is let in.
+    async fn with(server: &Server, metadata: &[(&'static str, &str)]) -> Result<Self, Status> {
+        Self::try_over(watch(server).await, metadata).await
+    }
+
+    async fn try_over(
+        mut client: pb::watch_client::WatchClient<tonic::transport::Channel>,
+        metadata: &[(&'static str, &str)],
+    ) -> Result<Self, Status> {
         let (requests, mut queued) = mpsc::channel(64);
         let outgoing = futures_util::stream::poll_fn(move |cx| queued.poll_recv(cx));
-        let responses = client.watch(outgoing).await.unwrap().into_inner();
-        Self {
+        let mut call = Request::new(outgoing);
+        for (name, value) in metadata {
+            call.metadata_mut().append(*name, value.parse().unwrap());
+        }
+        let responses = client.watch(call).await?.into_inner();
+        Ok(Self {
             requests,
             responses,
-        }
+        })
     }
 
     async fn ask(&self, union: Option<RequestUnion>) {
@@ -148,6 +164,45 @@ fn p4_every_response_carries_its_own_revision_and_a_compacted_one_none() {
         let canceled = stream.next().await;
         assert!(canceled.canceled && !canceled.created && canceled.cancel_reason.is_empty());
         assert_eq!((canceled.watch_id, canceled.compact_revision), (7, 0));
+    });
+}
+
+// Clients match on the text, and give up on what they watch instead of trying again.
+#[test]
+fn who_asks_for_a_leader_is_told_when_there_is_none_and_nobody_else() {
+    run(async {
+        let fake = Fake::new();
+        let server = serve(&fake, ServerLimits::default());
+        let asks = [("hasleader", "true")];
+        // The first value counts, and no other word than this.
+        let others: [&[_]; 3] = [
+            &[],
+            &[("hasleader", "yes")],
+            &[("hasleader", "false"), ("hasleader", "true")],
+        ];
+        let mut asking = Stream::with(&server, &asks).await.unwrap();
+        asking.create(1).await;
+        assert!(asking.next().await.created);
+        let mut content = Vec::new();
+        for metadata in others {
+            content.push(Stream::with(&server, metadata).await.unwrap());
+        }
+        let lost = Arc::clone(&fake.state().leader_lost);
+        lost.notify_waiters();
+        let told = |status: Status| {
+            let told = (status.code(), status.message());
+            assert_eq!(told, (Code::Unavailable, "etcdserver: no leader"));
+        };
+        told(asking.responses.message().await.unwrap_err());
+        fake.state().leaderless = true;
+        told(Stream::with(&server, &asks).await.err().unwrap());
+        for metadata in others {
+            content.push(Stream::with(&server, metadata).await.unwrap());
+        }
+        for stream in &mut content {
+            stream.create(1).await;
+            assert!(stream.next().await.created);
+        }
     });
 }
 

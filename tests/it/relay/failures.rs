@@ -4,13 +4,17 @@ use super::raw::call_with;
 use super::upstream_in_use;
 use crate::support::pb::lease_client::LeaseClient;
 use crate::support::pb::{LeaseGrantRequest, LeaseKeepAliveRequest, PutRequest};
-use crate::support::requests::get;
-use crate::support::{Client, Cluster, Http, Peer, PeerKind, Relay, eventually, within};
+use crate::support::requests::{get, on};
+use crate::support::stream::revisions_in;
+use crate::support::{
+    Client, Cluster, Http, Peer, PeerKind, Relay, WatchStream, eventually, within,
+};
 use std::net::TcpListener;
 use std::time::Duration;
-use tonic::{Code, Request};
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::{Code, Request, Status};
 
-async fn try_put(client: &Client) -> Result<i64, tonic::Status> {
+async fn try_put(client: &Client) -> Result<i64, Status> {
     let put = PutRequest {
         key: "a".into(),
         value: "1".into(),
@@ -132,6 +136,53 @@ async fn without_a_quorum_the_relay_is_not_ready_and_recovers() {
     eventually("it is ready again", async || {
         let ready = http.get("/readyz").await;
         (ready.status == 200).then_some(()).ok_or(ready.text)
+    })
+    .await;
+}
+
+// The relay holds its watches through the want of a leader, so clients that would rather hear of that would not.
+#[tokio::test]
+async fn watches_that_ask_for_a_leader_end_without_one_as_they_do_at_a_member() {
+    let mut cluster = Cluster::start().await;
+    let relay = Relay::before(&cluster.endpoints()).await;
+    let client = relay.connect().await;
+    put_in_the_end(&client).await;
+    let direct = Client::connect(&cluster.members[2].endpoint).await.unwrap();
+    let asking = |client: &Client| {
+        let mut metadata = MetadataMap::new();
+        metadata.insert("hasleader", MetadataValue::from_static("true"));
+        WatchStream::open_with(client.channel(), metadata)
+    };
+    let (mut ours, mut theirs, mut content) = (asking(&client), asking(&direct), client.watch());
+    for stream in [&mut ours, &mut theirs, &mut content] {
+        stream.created(on("a")).await;
+    }
+    cluster.members[0].kill();
+    cluster.members[1].kill();
+    let told = |status: Status| (status.code(), status.message().to_owned());
+    let due = (Code::Unavailable, "etcdserver: no leader".to_owned());
+    for stream in [&mut ours, &mut theirs] {
+        let (_, end) = stream.end().await;
+        assert_eq!(told(end.unwrap_err()), due);
+    }
+    for client in [&client, &direct] {
+        let (_, end) = asking(client).end().await;
+        assert_eq!(told(end.unwrap_err()), due);
+    }
+    cluster.members[0].restart();
+    let put = put_in_the_end(&client).await;
+    // Who did not ask has waited, and is told of everything.
+    let mut seen = Vec::new();
+    while seen.last() != Some(&put) {
+        seen.extend(revisions_in(&content.next_events().await));
+    }
+    eventually("who asks for a leader is let in", async || {
+        let mut again = asking(&client);
+        again.create(on("a"));
+        match again.receive().await {
+            Ok(Some(response)) if response.created && !response.canceled => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
     })
     .await;
 }

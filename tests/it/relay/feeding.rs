@@ -11,7 +11,6 @@ use crate::support::{
 };
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 use tonic::Code;
 
 // A member tells of a long absence in several responses, and the header of each says how far the member is, not how far the
@@ -78,7 +77,16 @@ async fn a_cluster_in_which_nothing_happens_is_watched_on() {
     let put = etcd.client().put("a", "1").await;
     assert_eq!(revisions_in(&stream.next_events().await), [put]);
     let begun = calls_begun(etcd.endpoint(), "Watch").await;
-    tokio::time::sleep(Duration::from_secs(13)).await;
+    // The relay looks every second whether its cluster is well.
+    let looks = calls_begun(etcd.endpoint(), "Range").await + 13;
+    eventually(
+        "the relay has looked for longer than it waits for a word",
+        async || {
+            let asked = calls_begun(etcd.endpoint(), "Range").await;
+            (asked >= looks).then_some(()).ok_or(asked)
+        },
+    )
+    .await;
     assert_eq!(calls_begun(etcd.endpoint(), "Watch").await, begun);
     let put = etcd.client().put("a", "v").await;
     assert_eq!(revisions_in(&stream.next_events().await), [put]);

@@ -49,7 +49,9 @@ impl Authority {
     /// Vouches for `name`, as the files `name.pem` and `name.key`.
     fn vouch_for(&self, name: &str) -> (String, String) {
         let hosts = vec!["127.0.0.1".to_owned()];
-        let params = CertificateParams::new(hosts).expect("good names");
+        let mut params = CertificateParams::new(hosts).expect("good names");
+        let common_name = rcgen::DnType::CommonName;
+        params.distinguished_name.push(common_name, name);
         let key = KeyPair::generate().expect("a key");
         let cert = params.signed_by(&key, &self.issuer).expect("a certificate");
         let (cert_file, key_file) = (format!("{name}.pem"), format!("{name}.key"));
