@@ -36,6 +36,8 @@ enum End {
     OtherCluster,
     /// The cluster does not let us watch, and trying again changes nothing.
     Refused(Arc<str>),
+    /// It said what cannot be, so nobody knows what it has left out.
+    Untrue(String),
     /// Something else was the matter.
     Broken(String),
 }
@@ -114,6 +116,10 @@ impl Feed {
                     log::error!("the cluster refuses to be watched, and watches end: {words}");
                     self.cover.refuse(words);
                     return broadcast.end_streams("the cluster refuses to be watched");
+                }
+                End::Untrue(why) => {
+                    log::error!("the cluster contradicts itself, and all watches end: {why}");
+                    return;
                 }
                 End::Broken(why) => {
                     log::warn!("a watch on the cluster has ended: {why}");

@@ -173,7 +173,8 @@ impl<'a> Session<'a> {
             {
                 return Err(End::Refused(why.into()));
             }
-            Ok(Heard::Canceled(why)) | Err(why) => return Err(End::Broken(why)),
+            Ok(Heard::Canceled(why)) => return Err(End::Broken(why)),
+            Err(why) => return Err(End::Untrue(why)),
         }
         backoff.reset();
         self.feed.note_head(self.broadcast);
