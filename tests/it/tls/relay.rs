@@ -133,6 +133,9 @@ async fn d06_what_the_user_of_a_relay_may_not_watch_is_refused_as_by_the_cluster
     theirs.args(known).args(["watch", "/closed"]);
     let theirs = run(theirs);
     assert!(!refused.cancel_reason.is_empty());
+    let outer = Relay::before(&[relay.endpoint()]).await;
+    let of_outer = outer.connect().await.watch().rejected(on("/closed")).await;
+    assert_eq!(of_outer.cancel_reason, refused.cancel_reason);
     assert!(
         theirs.err.contains(&refused.cancel_reason),
         "{theirs:?}, {refused:?}"

@@ -41,7 +41,7 @@ fn covers_are_opened_and_fitted_after_a_death_and_the_watches_of_others_go_on() 
 
 // What was asked for is lost with the mailbox of the dead, or comes to its successor in two ways.
 #[test]
-fn covers_that_are_asked_for_around_a_death_are_fed_and_by_one_feed_each() {
+fn covers_that_are_asked_for_around_a_death_are_fed_once_each() {
     run(async {
         let test = Test::start().await;
         let limits = RelayLimits::default();
@@ -66,6 +66,7 @@ fn covers_that_are_asked_for_around_a_death_are_fed_and_by_one_feed_each() {
                 }
             });
             clients = futures_util::future::join_all(killed).await;
+            test.covers.kill_upstream_for_test();
             for (key, client) in ranges.iter().zip(&mut clients) {
                 let put = test.put(key, "v").await;
                 // A second feed would publish it twice, or not at all.
