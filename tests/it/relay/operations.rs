@@ -57,3 +57,7 @@ fn flags_that_are_no_good_are_refused_in_one_line() {
         assert_eq!(stderr.lines().count(), 1, "{stderr}");
     }
 }
+        (
+            &["--upstream", "a:1,a:1"],
+            "Error: --upstream has both \"a:1\" and \"a:1\"",
+        ),
