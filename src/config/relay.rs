@@ -113,7 +113,7 @@ fn limits(args: &RelayLimitArgs) -> Result<ServerLimits, ConfigError> {
     within(flag, streams.into(), 1, u32::MAX.into())?;
     let flag = "request-bytes-max";
     Ok(ServerLimits {
-        request_bytes_max: count(flag, args.request_bytes_max, FRAME_BYTES_MAX)?,
+        json_request_bytes_max: Some(count(flag, args.request_bytes_max, FRAME_BYTES_MAX)?),
         streams_per_connection_max: streams,
         ..ServerLimits::default()
     })
