@@ -60,6 +60,30 @@ pub enum ConfigError {
         /// The flag.
         flag: &'static str,
     },
+    /// The same twice, or one in the other.
+    #[error("--{flag} has both {one:?} and {other:?}, and one of them is enough")]
+    Both {
+        /// The flag.
+        flag: &'static str,
+        /// What could be left out.
+        one: String,
+        /// What is there for it.
+        other: String,
+    },
+    /// More than another flag has room for.
+    #[error("--{flag} has {count} {what}, and --{bound} is {max}")]
+    MoreThan {
+        /// The flag.
+        flag: &'static str,
+        /// What is counted.
+        what: &'static str,
+        /// How many were given.
+        count: usize,
+        /// The flag that bounds them.
+        bound: &'static str,
+        /// The limit.
+        max: usize,
+    },
     /// Of no use without another one.
     #[error("--{flag} needs {needed}")]
     Alone {

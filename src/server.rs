@@ -48,6 +48,8 @@ const WORKER_SLACK: Duration = Duration::from_secs(1);
 pub struct ServerLimits {
     /// Bytes of one encoded request.
     pub request_bytes_max: usize,
+    /// The same of a request that comes as JSON, where it is not the same.
+    pub json_request_bytes_max: Option<usize>,
     /// Calls at a time on one connection; each watch stream is one.
     pub streams_per_connection_max: u32,
     /// Connections at a time, on all workers together. Beyond it they wait in the listener's backlog.
@@ -82,6 +84,7 @@ impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             request_bytes_max: EdgeLimits::default().request_bytes_max,
+            json_request_bytes_max: EdgeLimits::default().json_request_bytes_max,
             streams_per_connection_max: u32::MAX,
             connections_max: 65_536,
             accepts_per_worker_max: 128,
@@ -196,6 +199,7 @@ pub fn start<B: Served>(
     let counts = Arc::new(Counts::of_our_calls());
     let edge_limits = EdgeLimits {
         request_bytes_max: limits.request_bytes_max,
+        json_request_bytes_max: limits.json_request_bytes_max,
     };
     let mut queues = Vec::with_capacity(workers.len());
     let mut done = Vec::with_capacity(workers.len());

@@ -1,9 +1,13 @@
-//! The flags of `vigil relay`. What it has in common with `vigil serve` has the same names and defaults.
+//! The flags of `vigil relay`. What it has in common with `vigil serve` has the same names, and the same defaults unless they
+//! are the cluster's affair.
 
 use super::tls::{CertArgs, TlsArgs};
 use super::{HttpArgs, ServerLimits, WatchLimitArgs};
 use crate::relay::RelayLimits;
 use clap::Args;
+
+/// The most that etcd's documentation advises a cluster to take, and so what is most often enough.
+const JSON_REQUEST_BYTES_MAX: usize = 10 << 20;
 
 /// The flags of `vigil relay`; each can be set as `VIGIL_*` in the environment too.
 #[derive(Clone, Debug, Args)]
@@ -70,14 +74,15 @@ pub struct RelayArgs {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Limits")]
 pub struct RelayLimitArgs {
-    /// Size of one request, in bytes; what the cluster takes is its own affair.
+    /// Size of one request that comes as JSON, in bytes: the relay reads it whole. Calls over gRPC are as long as the cluster
+    /// takes them.
     #[arg(
         long,
         env = "VIGIL_REQUEST_BYTES_MAX",
         hide_env_values = true,
         value_name = "BYTES"
     )]
-    #[arg(default_value_t = ServerLimits::default().request_bytes_max)]
+    #[arg(default_value_t = JSON_REQUEST_BYTES_MAX)]
     pub request_bytes_max: usize,
     /// Open calls of one connection.
     #[arg(long, env = "VIGIL_STREAMS_PER_CONNECTION_MAX", hide_env_values = true)]

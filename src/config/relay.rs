@@ -35,6 +35,7 @@ impl TryFrom<RelayArgs> for RelayStart {
             None => default_workers(),
         };
         let (_, listen_client) = tls::split_scheme(&args.listen_client);
+        let watching = watching(&args.limits)?;
         let relay = RelayConfig {
             upstreams: upstreams(&args.upstream, &files)?,
             upstream_files: files,
@@ -42,8 +43,8 @@ impl TryFrom<RelayArgs> for RelayStart {
             tls: tls::given(&args.cert, &args.listen_client)?,
             workers,
             http: http_settings(&args.http)?,
-            cache: args.cache.into_iter().map(Bytes::from).collect(),
-            watching: watching(&args.limits)?,
+            cache: prefixes(&args.cache, watching.covers_max)?,
+            watching,
             limits: limits(&args.limits)?,
         };
         Ok(Self {
@@ -56,18 +57,54 @@ impl TryFrom<RelayArgs> for RelayStart {
 fn upstreams(list: &str, files: &ClientFiles) -> Result<Vec<Target>, ConfigError> {
     let flag = "upstream";
     let each = list.split(',').map(str::trim).filter(|it| !it.is_empty());
-    let targets = each.map(|endpoint| {
-        Target::read(endpoint, files).ok_or_else(|| ConfigError::Malformed {
+    let mut targets: Vec<Target> = Vec::new();
+    let mut known: Vec<&str> = Vec::new();
+    for endpoint in each {
+        let target = Target::read(endpoint, files).ok_or_else(|| ConfigError::Malformed {
             flag,
             value: endpoint.to_owned(),
             expected: "HOST:PORT, with or without http:// or https:// before it,",
-        })
-    });
-    let targets: Vec<_> = targets.collect::<Result<_, _>>()?;
+        })?;
+        let mut pairs = known.iter().zip(&targets);
+        if let Some((one, _)) = pairs.find(|(_, it)| it.authority == target.authority) {
+            return Err(both(flag, one, endpoint));
+        }
+        known.push(endpoint);
+        targets.push(target);
+    }
     if targets.is_empty() {
         return Err(ConfigError::Empty { flag });
     }
     Ok(targets)
+}
+
+/// Without empty ones: each of those would be all keys there are.
+fn prefixes(list: &[String], covers_max: usize) -> Result<Vec<Bytes>, ConfigError> {
+    let flag = "cache";
+    let prefixes: Vec<_> = list.iter().filter(|it| !it.is_empty()).collect();
+    for (at, one) in prefixes.iter().enumerate() {
+        let mut others = prefixes.iter().enumerate();
+        let holds =
+            |(place, other): &(usize, &&String)| *place != at && one.starts_with(other.as_str());
+        if let Some((_, other)) = others.find(holds) {
+            return Err(both(flag, one, other));
+        }
+    }
+    if prefixes.len() > covers_max {
+        return Err(ConfigError::MoreThan {
+            flag,
+            what: "prefixes",
+            count: prefixes.len(),
+            bound: "covers-max",
+            max: covers_max,
+        });
+    }
+    Ok(prefixes.into_iter().cloned().map(Bytes::from).collect())
+}
+
+fn both(flag: &'static str, one: &str, other: &str) -> ConfigError {
+    let (one, other) = (one.to_owned(), other.to_owned());
+    ConfigError::Both { flag, one, other }
 }
 
 fn limits(args: &RelayLimitArgs) -> Result<ServerLimits, ConfigError> {
@@ -76,7 +113,7 @@ fn limits(args: &RelayLimitArgs) -> Result<ServerLimits, ConfigError> {
     within(flag, streams.into(), 1, u32::MAX.into())?;
     let flag = "request-bytes-max";
     Ok(ServerLimits {
-        request_bytes_max: count(flag, args.request_bytes_max, FRAME_BYTES_MAX)?,
+        json_request_bytes_max: Some(count(flag, args.request_bytes_max, FRAME_BYTES_MAX)?),
         streams_per_connection_max: streams,
         ..ServerLimits::default()
     })
@@ -126,6 +163,40 @@ mod tests {
         let start = start(&["--upstream", "a:1,http://b:1", "--cacert", "ca.pem"]).unwrap();
         let is_tls: Vec<_> = start.relay.upstreams.iter().map(|it| it.is_tls).collect();
         assert_eq!(is_tls, [true, false]);
+    }
+
+    #[test]
+    fn an_empty_list_of_prefixes_is_no_cache() {
+        let cache = |list: &str| {
+            let start = start(&["--upstream", "a:1", "--cache", list]).unwrap();
+            let cache = start.relay.cache.iter();
+            let cache: Vec<_> = cache.map(|it| String::from_utf8_lossy(it)).collect();
+            cache.join("|")
+        };
+        assert_eq!(cache(""), "");
+        assert_eq!(cache(",,"), "");
+        assert_eq!(cache("k/,,l/,"), "k/|l/");
+    }
+
+    #[test]
+    fn what_is_said_twice_is_refused_with_both() {
+        let refused = |flags: &[&str], said: &str| {
+            assert_eq!(start(flags).err().as_deref(), Some(said));
+        };
+        let said = "--upstream has both \"a:1\" and \"http://a:1\", and one of them is enough";
+        refused(&["--upstream", "a:1,b:1,http://a:1"], said);
+        let twice = "--cache has both \"k\" and \"k\", and one of them is enough";
+        refused(&["--upstream", "a:1", "--cache", "k,l,k"], twice);
+        let inside = "--cache has both \"k/a\" and \"k/\", and one of them is enough";
+        refused(&["--upstream", "a:1", "--cache", "k/a,k/"], inside);
+    }
+
+    #[test]
+    fn there_is_a_cover_for_each_cache() {
+        let flags = |list| ["--upstream", "a:1", "--covers-max", "2", "--cache", list];
+        assert!(start(&flags("a,b")).is_ok());
+        let said = "--cache has 3 prefixes, and --covers-max is 2";
+        assert_eq!(start(&flags("a,b,c")).err().as_deref(), Some(said));
     }
 
     #[test]

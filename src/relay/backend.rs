@@ -60,6 +60,7 @@ impl Backend for RelayBackend {
 
     fn measures(&self) -> Vec<Measure> {
         let mut measures = self.endpoints.measures();
+        measures.extend(self.covers.measures());
         if !self.caches.is_empty() {
             measures.extend(self.caches.measures());
         }

@@ -18,7 +18,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 
 /// The metadata by which a member without a leader is left.
-const HAS_LEADER: &str = "hasleader";
+pub(super) const HAS_LEADER: &str = "hasleader";
 /// Requests on their way; more than these need not be said.
 const REQUESTS_MAX: usize = 4;
 /// How long the answer to the first request may take.

@@ -14,12 +14,13 @@ use crate::actors::{EngineLimits, Inspection};
 use crate::api::pb::etcdserverpb::RangeRequest;
 use crate::api::pb::etcdserverpb::kv_client::KvClient;
 use crate::api::rpc_error;
+use crate::backend::Measure;
 use crate::model::{KeyRange, Revision};
 use actix::prelude::*;
 use bytes::Bytes;
 use std::error::Error;
 use std::fmt;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
@@ -63,6 +64,8 @@ struct Inner {
     confirm: Confirm,
     /// Live watches of all covers.
     watches: Arc<AtomicUsize>,
+    /// Watches that feeds have begun on the cluster.
+    begun: AtomicU64,
     /// Where the feeds run.
     arbiter: ArbiterHandle,
     /// Who opens covers; another one when the one before has died.
@@ -90,6 +93,7 @@ impl Covers {
             confirm: Confirm::new(endpoints.clone(), limits.patience, arbiter.clone()),
             endpoints,
             watches: Arc::default(),
+            begun: AtomicU64::new(0),
             arbiter,
             upstream: Mutex::new(None),
         }))
@@ -244,6 +248,41 @@ impl Covers {
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.covers().len()
+    }
+
+    /// A feed has begun a watch on the cluster.
+    pub(super) fn note_begun(&self) {
+        self.0.begun.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What there is to tell of them in numbers.
+    pub(super) fn measures(&self) -> Vec<Measure> {
+        let covers = self.covers().clone();
+        let seen = self.revision().0;
+        let heads = covers.iter().filter_map(|cover| cover.broadcast());
+        let behind = heads.map(|it| seen.saturating_sub(it.head().0));
+        let behind = behind.max().unwrap_or(0);
+        let one = |number: u64| vec![(None, number)];
+        vec![
+            Measure {
+                name: "vigil_relay_covers",
+                is_counter: false,
+                help: "Ranges that are watched on the cluster.",
+                samples: one(covers.len() as u64),
+            },
+            Measure {
+                name: "vigil_relay_watches_begun_total",
+                is_counter: true,
+                help: "Watches that were begun on the cluster for covers.",
+                samples: one(self.0.begun.load(Ordering::Relaxed)),
+            },
+            Measure {
+                name: "vigil_relay_covers_behind_revisions",
+                is_counter: false,
+                help: "How far the last of the covers is behind the highest revision that was seen.",
+                samples: one(u64::try_from(behind).unwrap_or(0)),
+            },
+        ]
     }
 
     /// What all watch sides hold.

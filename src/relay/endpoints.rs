@@ -268,7 +268,7 @@ impl Endpoints {
             Measure {
                 name: "vigil_relay_upstream_well",
                 is_counter: false,
-                help: "Whether an upstream answers and its cluster has a leader.",
+                help: "Whether an upstream answers, and its cluster.",
                 samples: each(&|at| *state.of(at) == Health::Well),
             },
             Measure {

@@ -4,8 +4,9 @@
 //! one that provably never left is tried once more, on the next upstream.
 
 use super::cache::Caches;
+use super::call::HAS_LEADER;
 use super::endpoints::{Active, Endpoints};
-use super::passing::{Lender, Passing, broken_off};
+use super::passing::{Begun, Lender, Passing, broken_off};
 use crate::api::pb::etcdserverpb::{RangeRequest, RangeResponse};
 use crate::api::{BoxError, Calls, Serving, StopSignal};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -17,7 +18,7 @@ use http::header::{
 };
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
 use http_body::Frame;
-use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use http_body_util::{BodyExt, StreamBody};
 use prost::Message;
 use std::convert::Infallible;
 use std::error::Error;
@@ -45,6 +46,8 @@ const ENDLESS: [&str; 2] = [
 
 /// The call that a cache may answer.
 const RANGE_PATH: &str = "/etcdserverpb.KV/Range";
+/// Bytes of the longest read that is looked at, its frame included: only so many of a call are ever held here.
+const LOOKED_AT_BYTES_MAX: usize = 64 << 10;
 /// What stands before each message of a call: whether it is compressed, and its length.
 const FRAME_HEAD_BYTES: usize = 5;
 
@@ -53,20 +56,16 @@ const FRAME_HEAD_BYTES: usize = 5;
 pub struct PassOn {
     endpoints: Endpoints,
     caches: Caches,
-    /// Bytes of the longest read that is looked at here.
-    request_bytes_max: usize,
     stop: StopSignal,
 }
 
 impl PassOn {
     /// Passes calls on to the upstream in use, until the server stops, but for reads that a cache can answer.
     pub(super) fn new(endpoints: Endpoints, caches: Caches, serving: Serving) -> Self {
-        let Serving { stop, limits, .. } = serving;
         Self {
             endpoints,
             caches,
-            request_bytes_max: limits.request_bytes_max,
-            stop,
+            stop: serving.stop,
         }
     }
 
@@ -76,19 +75,19 @@ impl PassOn {
         R: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         R::Error: Into<BoxError> + Send,
     {
-        let (head, body) = request.into_parts();
-        let whole = Limited::new(body, self.request_bytes_max + FRAME_HEAD_BYTES);
-        let body = match whole.collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) => return Status::from_error(error).into_http(),
+        let (head, mut body) = request.into_parts();
+        let (begun, is_whole) = match begin(&mut body).await {
+            Ok(begun) => begun,
+            Err(error) => return Status::from_error(error.into()).into_http(),
         };
-        let range = message(&body).and_then(|message| RangeRequest::decode(message).ok());
+        let message = message(&begun).filter(|_| is_whole);
+        let range = message.and_then(|message| RangeRequest::decode(message).ok());
         if let Some(range) = range
             && let Some(answer) = self.caches.answer(&range).await
         {
             return answered(&answer);
         }
-        let call = Call::of(Request::from_parts(head, Full::new(body)));
+        let call = Call::of(Request::from_parts(head, Begun::new(begun, body)));
         self.answer(call).await
     }
 
@@ -171,7 +170,9 @@ impl Calls for PassOn {
         R::Error: Into<BoxError> + Send,
     {
         let this = self.clone();
-        if request.uri().path() == RANGE_PATH && !self.caches.is_empty() {
+        let is_read = request.uri().path() == RANGE_PATH;
+        // Who asks for a leader is told by the cluster that it has none.
+        if is_read && !self.caches.is_empty() && !request.headers().contains_key(HAS_LEADER) {
             return async move { Ok(this.read(request).await) }.boxed();
         }
         let call = Call::of(request);
@@ -220,6 +221,22 @@ impl Call {
     fn is_endless(&self) -> bool {
         ENDLESS.contains(&self.path.path())
     }
+}
+
+/// What a body begins with, and whether that is all of it: no more than is looked at, and the frame that goes beyond.
+async fn begin<R>(body: &mut R) -> Result<(Bytes, bool), R::Error>
+where
+    R: http_body::Body<Data = Bytes> + Unpin,
+{
+    let mut begun = BytesMut::new();
+    while begun.len() <= LOOKED_AT_BYTES_MAX {
+        match body.frame().await {
+            Some(Ok(frame)) => begun.extend(frame.into_data().ok()),
+            Some(Err(error)) => return Err(error),
+            None => return Ok((begun.freeze(), true)),
+        }
+    }
+    Ok((begun.freeze(), false))
 }
 
 /// The one message of a call, if it is whole, alone and not compressed.

@@ -1,6 +1,7 @@
 //! The two bodies of a call that is passed on: the client's on its way up, and the answer on its way down.
 //!
-//! Frames go through as they are, one at a time, each when it is asked for; nothing is kept, and no message is looked at.
+//! Frames go through as they are, one at a time, each when it is asked for; nothing is kept but what was read to be looked at
+//! before, and no message is looked at here.
 
 use super::endpoints::{Endpoints, root_cause};
 use bytes::Bytes;
@@ -54,6 +55,41 @@ impl Lender {
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A body of which the beginning was read.
+#[derive(Debug)]
+pub(super) struct Begun<B> {
+    begun: Bytes,
+    rest: B,
+}
+
+impl<B> Begun<B> {
+    /// `begun`, and then what is left.
+    pub(super) fn new(begun: Bytes, rest: B) -> Self {
+        Self { begun, rest }
+    }
+}
+
+impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Begun<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = self.get_mut();
+        if this.begun.is_empty() {
+            return Pin::new(&mut this.rest).poll_frame(cx);
+        }
+        let begun = std::mem::take(&mut this.begun);
+        Poll::Ready(Some(Ok(Frame::data(begun))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.begun.is_empty() && self.rest.is_end_stream()
     }
 }
 

@@ -38,7 +38,7 @@ pub trait Calls: Clone + Debug + Send + Sync + 'static {
     /// An answer on its way.
     type Future: Future<Output = Result<Response<Body>, Infallible>> + Send;
 
-    /// Answers one call, no message of which is longer than the edge's limit.
+    /// Answers one call, however long its messages are.
     fn handle<R>(&self, request: Request<R>) -> Self::Future
     where
         R: http_body::Body<Data = Bytes> + Send + Unpin + 'static,

@@ -63,12 +63,15 @@ pub struct EdgeLimits {
     /// Bytes of one encoded request. Messages of over 512 KiB more are refused before they are read, and watch
     /// responses of at least 512 KiB more are cut into fragments where the watch allows it. etcd's default.
     pub request_bytes_max: usize,
+    /// The same of a request that comes as JSON, where it is not the same.
+    pub json_request_bytes_max: Option<usize>,
 }
 
 impl Default for EdgeLimits {
     fn default() -> Self {
         Self {
             request_bytes_max: 1_572_864,
+            json_request_bytes_max: None,
         }
     }
 }
@@ -77,6 +80,14 @@ impl EdgeLimits {
     /// Bytes of the largest message that is read, and of the smallest watch response that is cut.
     pub(in crate::api) fn frame_bytes(self) -> usize {
         self.request_bytes_max.saturating_add(FRAME_OVERHEAD_BYTES)
+    }
+
+    /// Bytes of the largest message that is made of JSON.
+    pub(in crate::api) fn json_frame_bytes(self) -> usize {
+        let bytes_max = self
+            .json_request_bytes_max
+            .unwrap_or(self.request_bytes_max);
+        bytes_max.saturating_add(FRAME_OVERHEAD_BYTES)
     }
 }
 
@@ -169,7 +180,7 @@ impl<B: Served> Edge<B> {
     pub fn handle<R>(&self, request: Request<R>) -> EdgeFuture<B>
     where
         R: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
-        R::Error: Into<BoxError>,
+        R::Error: Into<BoxError> + Send,
     {
         if let Some(refusal) = refuse(&request) {
             return Either::Left(ready(Ok(refusal)));
@@ -178,17 +189,18 @@ impl<B: Served> Edge<B> {
             counts.call(request.uri().path());
         }
         let frame_bytes = self.shared.limits.frame_bytes();
-        let request = request.map(|body| FrameLimit::new(body, frame_bytes));
+        let bounded = |body| FrameLimit::new(body, frame_bytes);
         if request.uri().path() == WATCH_PATH {
             let response = watch::serve(
                 &self.shared.backend,
-                request,
+                request.map(bounded),
                 self.shared.limits,
                 self.shared.stop.clone(),
             );
             return Either::Left(ready(Ok(response)));
         }
         if request.uri().path().starts_with(OWN_PREFIX) {
+            let request = request.map(bounded).map(Body::new);
             return Either::Right(Either::Right(self.own.clone().call(request)));
         }
         Either::Right(Either::Left(self.calls.handle(request)))

@@ -3,6 +3,7 @@
 //! The calls of the KV service go round tonic's routes to its own server for it, because there are so many.
 
 use super::calls::{Calls, Served, Serving};
+use super::frame_limit::FrameLimit;
 use super::{BoxError, cluster, election, kv, lease, lock, maintenance, range_call};
 use crate::api::pb::etcdserverpb::cluster_server::ClusterServer;
 use crate::api::pb::etcdserverpb::kv_server::KvServer;
@@ -92,6 +93,7 @@ impl<B: StoreBackend + Debug> Calls for StoreCalls<B> {
         R: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         R::Error: Into<BoxError> + Send,
     {
+        let request = request.map(|body| FrameLimit::new(body, self.frame_bytes));
         let path = request.uri().path();
         if path == RANGE_PATH {
             let answer = range_call::serve(self.backend.clone(), request, self.frame_bytes);

@@ -1,6 +1,7 @@
 //! Reads a request's body, bounded in bytes and in the time it may stand still.
 //!
-//! It never holds more than the limit, and refuses what is announced to be longer before it reads it.
+//! It never holds more than the limit, and refuses what is announced to be longer before it reads it. Of large bodies it reads a
+//! few at a time: the others wait with their clients.
 
 use super::reply;
 use actix_web::dev::Payload;
@@ -10,6 +11,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use std::time::Duration;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use tonic::Status;
 
@@ -20,6 +22,24 @@ pub(super) struct BodyLimits {
     pub(super) bytes_max: usize,
     /// How long it may stand still.
     pub(super) pause_max: Duration,
+}
+
+/// The places of bodies that are large.
+#[derive(Debug)]
+pub(super) struct Large {
+    /// Bytes of the longest body that needs none.
+    pub(super) small_bytes_max: usize,
+    /// Those that are free.
+    pub(super) places: Semaphore,
+}
+
+/// A body that was read, and its place if it is large: whoever has it holds what it is made into, too.
+#[derive(Debug)]
+pub(super) struct Whole<'a> {
+    /// All of it.
+    pub(super) bytes: Bytes,
+    /// For as long as anything of it is held.
+    pub(super) place: Option<SemaphorePermit<'a>>,
 }
 
 /// Why a body was not read.
@@ -34,6 +54,8 @@ pub(super) enum Unread {
     TooSlow,
     /// Its end did not come.
     CutOff,
+    /// It is large, and no place has become free.
+    Crowded,
 }
 
 impl Unread {
@@ -45,6 +67,7 @@ impl Unread {
             )),
             Self::TooSlow => Status::deadline_exceeded("vigil: the body does not come"),
             Self::CutOff => Status::invalid_argument("vigil: the body was cut off"),
+            Self::Crowded => Status::unavailable("vigil: too many large bodies at a time"),
         }
     }
 
@@ -54,17 +77,19 @@ impl Unread {
             Self::TooLong { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::CutOff => StatusCode::BAD_REQUEST,
+            Self::Crowded => StatusCode::SERVICE_UNAVAILABLE,
         };
         reply::error_with(status, &self.status())
     }
 }
 
 /// All of the body.
-pub(super) async fn read(
+pub(super) async fn read<'a>(
     request: &HttpRequest,
     payload: &mut Payload,
     limits: BodyLimits,
-) -> Result<Bytes, Unread> {
+    large: &'a Large,
+) -> Result<Whole<'a>, Unread> {
     let BodyLimits {
         bytes_max,
         pause_max,
@@ -75,15 +100,62 @@ pub(super) async fn read(
         return Err(Unread::TooLong { bytes_max });
     }
     let mut body = BytesMut::new();
+    let mut place = None;
     loop {
-        match timeout(pause_max, payload.next()).await {
+        let piece = match timeout(pause_max, payload.next()).await {
             Err(_) => return Err(Unread::TooSlow),
-            Ok(None) => return Ok(body.freeze()),
-            Ok(Some(Err(_))) => return Err(Unread::CutOff),
-            Ok(Some(Ok(piece))) if body.len() + piece.len() > bytes_max => {
-                return Err(Unread::TooLong { bytes_max });
+            Ok(None) => {
+                let bytes = body.freeze();
+                return Ok(Whole { bytes, place });
             }
-            Ok(Some(Ok(piece))) => body.extend_from_slice(&piece),
+            Ok(Some(Err(_))) => return Err(Unread::CutOff),
+            Ok(Some(Ok(piece))) => piece,
+        };
+        let bytes = body.len() + piece.len();
+        if bytes > bytes_max {
+            return Err(Unread::TooLong { bytes_max });
         }
+        if bytes > large.small_bytes_max && place.is_none() {
+            // Nothing more is read meanwhile, so the client stops to send.
+            let free = timeout(pause_max, large.places.acquire()).await;
+            place = Some(free.ok().and_then(Result::ok).ok_or(Unread::Crowded)?);
+        }
+        body.extend_from_slice(&piece);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::test::TestRequest;
+    use futures_util::stream;
+
+    fn payload(bytes: usize) -> Payload {
+        let pieces = stream::iter((0..bytes).map(|_| Ok(Bytes::from_static(b"x"))));
+        Payload::Stream {
+            payload: Box::pin(pieces),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_body_waits_for_a_place_and_a_small_one_needs_none() {
+        let large = Large {
+            small_bytes_max: 10,
+            places: Semaphore::new(1),
+        };
+        let limits = BodyLimits {
+            bytes_max: 20,
+            pause_max: Duration::from_secs(1),
+        };
+        let request = TestRequest::default().to_http_request();
+        let read = async |bytes| read(&request, &mut payload(bytes), limits, &large).await;
+        let first = read(11).await.unwrap();
+        assert!(first.bytes.len() == 11 && first.place.is_some());
+        assert!(read(10).await.unwrap().place.is_none());
+        assert_eq!(read(20).await.err(), Some(Unread::Crowded));
+        drop(first);
+        assert_eq!(read(20).await.unwrap().bytes.len(), 20);
+        let too_long = Unread::TooLong { bytes_max: 20 };
+        assert_eq!(read(21).await.err(), Some(too_long));
     }
 }

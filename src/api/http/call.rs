@@ -83,7 +83,7 @@ pub(super) async fn start<B, R>(
 where
     B: Served,
     R: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
-    R::Error: Into<BoxError>,
+    R::Error: Into<BoxError> + Send,
 {
     let mut request = Request::new(body);
     *request.method_mut() = Method::POST;

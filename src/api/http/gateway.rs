@@ -3,7 +3,7 @@
 //! It knows no call: what a request means, and whether it is served at all, is said behind it.
 
 use super::Http;
-use super::body::{self, BodyLimits, Unread};
+use super::body::{self, BodyLimits, Unread, Whole};
 use super::call::{self, Answers, Requests};
 use super::json_values::{JsonValues, Unusable};
 use super::percent;
@@ -20,7 +20,7 @@ use futures_util::{StreamExt, stream};
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 use std::convert::Infallible;
-use tokio::sync::mpsc;
+use tokio::sync::{SemaphorePermit, mpsc};
 use tokio::task::AbortHandle;
 use tonic::Status;
 
@@ -59,8 +59,9 @@ pub(super) async fn serve<B: Served>(
     if streams.requests {
         return exchange(&http, method, metadata, payload).await;
     }
-    let message = match read_request(&http, method, &request, &mut payload).await {
-        Ok(message) => message,
+    // The place is kept until the call is answered.
+    let (message, _place) = match read_request(&http, method, &request, &mut payload).await {
+        Ok(read) => read,
         Err(response) => return response,
     };
     if streams.responses {
@@ -76,19 +77,20 @@ pub(super) async fn serve<B: Served>(
     }
 }
 
-/// The one request of a call, encoded.
-async fn read_request<B: Served>(
-    http: &Http<B>,
+/// The one request of a call, encoded, and its place if it is large.
+async fn read_request<'a, B: Served>(
+    http: &'a Http<B>,
     method: &Method,
     request: &HttpRequest,
     payload: &mut Payload,
-) -> Result<Bytes, HttpResponse> {
-    let body = body::read(request, payload, http.body_limits())
+) -> Result<(Bytes, Option<SemaphorePermit<'a>>), HttpResponse> {
+    let Whole { bytes, place } = body::read(request, payload, http.body_limits(), &http.large)
         .await
         .map_err(Unread::response)?;
-    method
-        .request(&body)
-        .map_err(|why| reply::error(&Status::invalid_argument(why)))
+    let message = method
+        .request(&bytes)
+        .map_err(|why| reply::error(&Status::invalid_argument(why)))?;
+    Ok((message, place))
 }
 
 /// A call with any number of requests: they are read while it is answered.
@@ -99,7 +101,7 @@ async fn exchange<B: Served>(
     payload: Payload,
 ) -> HttpResponse {
     let (sender, requests) = mpsc::channel(REQUESTS_AHEAD_MAX);
-    let passing = pass_on(method, payload, sender, http.body_limits());
+    let passing = pass_on(method, payload, sender, http.stream_limits());
     // The payload belongs to this thread, and a call's body may not.
     let reader = Reader(tokio::task::spawn_local(passing).abort_handle());
     let body = Requests(requests);

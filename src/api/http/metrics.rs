@@ -50,14 +50,29 @@ impl Exposition {
         self.0.push_str(name);
         for (at, (label, text)) in labels.iter().enumerate() {
             let open = if at == 0 { '{' } else { ',' };
-            let text = text
-                .replace('\\', "\\\\")
-                .replace('"', "\\\"")
-                .replace('\n', "\\n");
-            let _ = write!(self.0, "{open}{label}=\"{text}\"");
+            let _ = write!(self.0, "{open}{label}=\"");
+            self.text_of_label(text);
+            self.0.push('"');
         }
         let close = if labels.is_empty() { "" } else { "}" };
         let _ = writeln!(self.0, "{close} {value}");
+    }
+
+    /// What stands between the quotes. Prometheus has a way to write three characters; others that cannot be printed are
+    /// spelt out.
+    fn text_of_label(&mut self, text: &str) {
+        for letter in text.chars() {
+            match letter {
+                '\\' => self.0.push_str("\\\\"),
+                '"' => self.0.push_str("\\\""),
+                '\n' => self.0.push_str("\\n"),
+                other if other.is_control() => {
+                    let spelt = other.escape_default();
+                    let _ = write!(self.0, "\\{spelt}");
+                }
+                other => self.0.push(other),
+            }
+        }
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
@@ -337,6 +352,13 @@ mod tests {
         text.sample("b", &[("x", "1\"\\\n"), ("y", "2")], 3);
         let expected = "# HELP a A.\n# TYPE a gauge\na 1\n# HELP b B.\n# TYPE b counter\nb{x=\"1\\\"\\\\\\n\",y=\"2\"} 3\n";
         assert_eq!(text.0, expected);
+    }
+
+    #[test]
+    fn what_cannot_be_printed_is_spelt_out() {
+        let mut text = Exposition::default();
+        text.sample("a", &[("x", "\0\t\r\u{7f}\u{e4}")], 1);
+        assert_eq!(text.0, "a{x=\"\\\\u{0}\\\\t\\\\r\\\\u{7f}\u{e4}\"} 1\n");
     }
 
     #[test]

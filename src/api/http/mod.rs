@@ -27,13 +27,16 @@ pub use guard::{NameList, guard};
 use super::counts::Counts;
 use super::grpc::{Edge, Served};
 use actix_web::web::{self, Data, ServiceConfig};
-use body::BodyLimits;
+use body::{BodyLimits, Large};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// How many times longer JSON may be than what it says in protobuf: base64 makes four bytes of three, and names are
 /// written out.
 const JSON_BYTES_FACTOR: usize = 2;
+/// Requests that one worker holds at a time which are longer as JSON than one over gRPC may be.
+const LARGE_BODIES_MAX: usize = 4;
 
 /// What can be set of the HTTP side.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +75,7 @@ pub struct Http<B: Served> {
     settings: HttpSettings,
     clocks: HttpClocks,
     counts: Arc<Counts>,
+    large: Large,
 }
 
 impl<B: Served> Http<B> {
@@ -82,11 +86,16 @@ impl<B: Served> Http<B> {
         clocks: HttpClocks,
         counts: Arc<Counts>,
     ) -> Self {
+        let large = Large {
+            small_bytes_max: json_bytes(edge.limits().frame_bytes()),
+            places: Semaphore::new(LARGE_BODIES_MAX),
+        };
         Self {
             edge,
             settings,
             clocks,
             counts,
+            large,
         }
     }
 
@@ -113,13 +122,27 @@ impl<B: Served> Http<B> {
         self.edge.backend()
     }
 
+    /// The bounds of a body that is one request.
     fn body_limits(&self) -> BodyLimits {
-        let frame_bytes = self.edge.limits().frame_bytes();
+        self.limits_of(self.edge.limits().json_frame_bytes())
+    }
+
+    /// The bounds of each request in a body of many: those of one over gRPC.
+    fn stream_limits(&self) -> BodyLimits {
+        self.limits_of(self.edge.limits().frame_bytes())
+    }
+
+    fn limits_of(&self, frame_bytes: usize) -> BodyLimits {
         BodyLimits {
-            bytes_max: frame_bytes.saturating_mul(JSON_BYTES_FACTOR),
+            bytes_max: json_bytes(frame_bytes),
             pause_max: self.clocks.body_pause_max,
         }
     }
+}
+
+/// How long a message may be as JSON.
+fn json_bytes(frame_bytes: usize) -> usize {
+    frame_bytes.saturating_mul(JSON_BYTES_FACTOR)
 }
 
 async fn nothing_here() -> actix_web::HttpResponse {

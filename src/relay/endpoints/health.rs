@@ -7,7 +7,7 @@ use std::fmt::{self, Display, Formatter};
 /// How an upstream is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Health {
-    /// It answers, and its cluster has a leader.
+    /// It answers, and so does its cluster.
     Well,
     /// It was not asked yet.
     Unknown,

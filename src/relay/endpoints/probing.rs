@@ -1,9 +1,11 @@
-//! The tasks that find out how the upstreams are, one for each: a small read with a deadline, again and again.
+//! The tasks that find out how the upstreams are, one for each: two small reads with deadlines, again and again.
 //!
-//! A read is asked with the metadata by which a member refuses that sees no leader, so that one without a quorum is left.
-//! Nothing is decided here of what follows from an answer.
+//! One is answered by the member alone, and only who is silent to it is taken for dead. The other is answered by a majority, so
+//! that a learner, and whoever else knows only himself, is left for a member. Both have the metadata by which a member refuses
+//! that sees no leader. Nothing is decided here of what follows from an answer.
 
 use super::super::backoff::Backoff;
+use super::super::call::HAS_LEADER;
 use super::health::Health;
 use super::{Endpoints, Slot};
 use crate::api::pb::etcdserverpb::kv_client::KvClient;
@@ -71,9 +73,12 @@ async fn probe(endpoints: Endpoints, number: usize) {
     }
 }
 
-/// Asks for as little as there is, of the member alone.
+/// Asks for as little as there is, of the member alone and of its cluster, at once: neither waits for the other.
 async fn ask(slot: &Slot, within: Duration) -> (Health, Option<ResponseHeader>) {
-    match timeout(within, read(&slot.probe, true)).await {
+    let of_member = timeout(within, read(&slot.probe, true));
+    let of_cluster = timeout(within, read(&slot.probe, false));
+    let (of_member, of_cluster) = tokio::join!(of_member, of_cluster);
+    let (health, header) = match of_member {
         Ok(Ok(answer)) => (Health::Well, answer.header),
         Ok(Err(status)) => (judged(&status), None),
         Err(_) => {
@@ -81,6 +86,16 @@ async fn ask(slot: &Slot, within: Duration) -> (Health, Option<ResponseHeader>) 
             slot.shears.cut();
             slot.probe_shears.cut();
             (Health::Unreachable(no_answer(within)), None)
+        }
+    };
+    match of_cluster {
+        _ if health != Health::Well => (health, header),
+        Ok(Ok(answer)) => (health, answer.header),
+        Ok(Err(status)) => (judged(&status), header),
+        // The member is there, and what it answers alone goes on.
+        Err(_) => {
+            let why = format!("its cluster gives {}", no_answer(within));
+            (Health::Unfit(why), header)
         }
     }
 }
@@ -97,7 +112,7 @@ async fn read(channel: &Channel, serializable: bool) -> Result<RangeResponse, St
         ..RangeRequest::default()
     });
     let is_asked = MetadataValue::from_static("true");
-    request.metadata_mut().insert("hasleader", is_asked);
+    request.metadata_mut().insert(HAS_LEADER, is_asked);
     let answer = KvClient::new(channel.clone()).range(request).await?;
     Ok(answer.into_inner())
 }
@@ -109,7 +124,10 @@ fn judged(status: &Status) -> Health {
         return Health::Unreachable(root_cause(cause));
     }
     match status.code() {
-        Code::Unavailable | Code::DeadlineExceeded => Health::Unfit(status.message().to_owned()),
+        // The first or the last is what a learner says, by its version.
+        Code::Unavailable | Code::DeadlineExceeded | Code::FailedPrecondition => {
+            Health::Unfit(status.message().to_owned())
+        }
         // Somebody who refuses us, for want of a token perhaps, answers all the same.
         _ => Health::Well,
     }
@@ -168,6 +186,8 @@ mod tests {
         let leaderless = Status::unavailable("etcdserver: no leader");
         let unfit = Health::Unfit("etcdserver: no leader".to_owned());
         assert_eq!(judged(&leaderless), unfit);
+        let learner = Status::failed_precondition("etcdserver: rpc not supported for learner");
+        assert!(matches!(judged(&learner), Health::Unfit(_)));
         let broken = std::io::Error::other("broken pipe");
         let ours = Status::from_error(Box::new(broken));
         assert_eq!(judged(&ours), Health::Unreachable("broken pipe".to_owned()));

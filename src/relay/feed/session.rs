@@ -76,6 +76,7 @@ impl<'a> Session<'a> {
         };
         let opened = open(active.channel, &plan.range, heard.next(), plan.with_prev).await;
         let call = opened.map_err(|status| ended_before(&status))?;
+        feed.covers.note_begun();
         let with_prev = plan.with_prev || fault::active(Fault::PrevTakenForGranted);
         let (listener, now) = (Listener::new(heard, with_prev), Instant::now());
         Ok(Self {

@@ -1,7 +1,7 @@
 //! Reads that a relay answers from its own memory: never another answer than the cluster's, and never an older one than was
 //! asked for.
 
-use super::raw::call;
+use super::raw::{call, call_with};
 use crate::support::pb::lease_client::LeaseClient;
 use crate::support::pb::range_request::{SortOrder, SortTarget};
 use crate::support::pb::{LeaseGrantRequest, PutRequest, RangeRequest};
@@ -194,4 +194,39 @@ async fn a_read_of_the_keys_alone_is_the_clusters_where_they_have_leases() {
     assert_eq!(read.kvs[0].lease, 7);
     let refused = client.range(keys).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unavailable);
+}
+
+// Who asks for a leader wants to hear that there is none, and memory knows of none.
+#[tokio::test]
+async fn a_read_that_asks_for_a_leader_is_the_clusters() {
+    let etcd = Peer::start(PeerKind::Etcd).await;
+    let wire = Wire::to(etcd.endpoint()).await;
+    etcd.client().put("k/1", "v").await;
+    let relay = Relay::with_flags(&[wire.endpoint()], &["--cache", "k/"]).await;
+    let client = relay.connect().await;
+    filled(&relay).await;
+    let read = serializable(get("k/1")).encode_to_vec();
+    let asks = [("hasleader", "true")];
+    let asked = async || call_with(client.channel(), RANGE, read.clone(), &asks).await;
+    let known = call(client.channel(), RANGE, read.clone()).await;
+    assert_eq!(asked().await, known);
+    wire.cut();
+    assert_eq!(asked().await.unwrap_err().0, Code::Unavailable);
+    assert_eq!(call(client.channel(), RANGE, read.clone()).await, known);
+}
+
+// What is longer than a read of a cache can be is not held to be looked at.
+#[tokio::test]
+async fn a_read_of_any_length_is_answered_by_the_cluster() {
+    let etcd = Peer::start(PeerKind::Etcd).await;
+    let relay = Relay::with_flags(&[etcd.endpoint()], &["--cache", "k/"]).await;
+    let (client, direct) = (relay.connect().await, etcd.client());
+    filled(&relay).await;
+    for bytes in [10 << 10, 100 << 10, 1 << 20, 7 << 18, 2 << 20, 3 << 20] {
+        let key = format!("k/{}", "k".repeat(bytes));
+        let message = get(key).encode_to_vec();
+        let ours = call(client.channel(), RANGE, message.clone()).await;
+        let theirs = call(direct.channel(), RANGE, message).await;
+        assert_eq!(ours, theirs, "{bytes}");
+    }
 }

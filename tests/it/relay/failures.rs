@@ -3,7 +3,7 @@
 use super::raw::call_with;
 use super::upstream_in_use;
 use crate::support::pb::lease_client::LeaseClient;
-use crate::support::pb::{LeaseGrantRequest, LeaseKeepAliveRequest, PutRequest};
+use crate::support::pb::{LeaseGrantRequest, LeaseKeepAliveRequest, PutRequest, RangeRequest};
 use crate::support::requests::{get, on};
 use crate::support::stream::revisions_in;
 use crate::support::{
@@ -126,7 +126,7 @@ async fn without_a_quorum_the_relay_is_not_ready_and_recovers() {
     let (ours, theirs) = tokio::join!(try_put(&client), try_put(&direct));
     assert_eq!(ours.unwrap_err().code(), theirs.unwrap_err().code());
     // One member alone still reads what it has, for whoever is content with that.
-    let local = crate::support::pb::RangeRequest {
+    let local = RangeRequest {
         serializable: true,
         ..get("a")
     };
@@ -185,6 +185,39 @@ async fn watches_that_ask_for_a_leader_end_without_one_as_they_do_at_a_member() 
         }
     })
     .await;
+}
+
+// A learner answers reads of its own, and refuses everything else at once: it would be well, and be used for ever.
+#[tokio::test]
+async fn a_learner_is_left_for_a_member() {
+    let mut cluster = Cluster::start().await;
+    cluster.add_learner().await;
+    let endpoints = cluster.endpoints();
+    let (member, learner) = (endpoints[0], endpoints[3]);
+    let relay = Relay::before(&[learner, member]).await;
+    let client = relay.connect().await;
+    eventually("a put is accepted", async || try_put(&client).await).await;
+    let mut stream = client.watch();
+    stream.created(on("a")).await;
+    let put = try_put(&client).await.unwrap();
+    assert_eq!(revisions_in(&stream.next_events().await), [put]);
+    let used = upstream_in_use(relay.endpoint(), &[learner, member]).await;
+    assert_eq!(used, 1);
+    // Alone it is used for what it answers, and said to be what it is.
+    let relay = Relay::before(&[learner]).await;
+    let client = relay.connect().await;
+    eventually("it is not ready for want of a member", async || {
+        let ready = Http::at(relay.endpoint()).get("/readyz").await;
+        let words = "etcdserver: rpc not supported for learner";
+        let is_told = ready.status == 503 && ready.text.contains(words);
+        is_told.then_some(()).ok_or(ready.text)
+    })
+    .await;
+    let own = RangeRequest {
+        serializable: true,
+        ..get("a")
+    };
+    assert_eq!(client.range(own).await.unwrap().count, 1);
 }
 
 #[tokio::test]

@@ -77,8 +77,8 @@ async fn a_cluster_in_which_nothing_happens_is_watched_on() {
     let put = etcd.client().put("a", "1").await;
     assert_eq!(revisions_in(&stream.next_events().await), [put]);
     let begun = calls_begun(etcd.endpoint(), "Watch").await;
-    // The relay looks every second whether its cluster is well.
-    let looks = calls_begun(etcd.endpoint(), "Range").await + 13;
+    // The relay looks every second whether the member is well, and whether its cluster is.
+    let looks = calls_begun(etcd.endpoint(), "Range").await + 26;
     eventually(
         "the relay has looked for longer than it waits for a word",
         async || {

@@ -1,7 +1,9 @@
 //! What operators ask a relay over plain HTTP, and what it says of flags that are no good.
 
+use super::metric;
 use crate::support::peer::vigil_binary;
-use crate::support::{Http, Peer};
+use crate::support::requests::{get, on};
+use crate::support::{Http, Peer, eventually};
 use std::process::Command;
 
 #[tokio::test]
@@ -31,6 +33,38 @@ async fn a_relay_before_a_cluster_that_is_well_is_well() {
     assert!(!metrics.contains("etcd_mvcc_db_total_size_in_bytes"));
 }
 
+#[tokio::test]
+async fn the_covers_are_counted_and_how_far_they_are_behind() {
+    let peer = Peer::relayed().await;
+    let counts = async || {
+        let relay = peer.endpoint();
+        let covers: u64 = metric(relay, "vigil_relay_covers").await;
+        let begun: u64 = metric(relay, "vigil_relay_watches_begun_total").await;
+        let behind: u64 = metric(relay, "vigil_relay_covers_behind_revisions").await;
+        (covers, begun, behind)
+    };
+    assert_eq!(counts().await, (0, 0, 0));
+    let mut stream = peer.watch();
+    stream.created(on("a")).await;
+    stream.created(on("b")).await;
+    peer.client().put("a", "v").await;
+    stream.next_events().await;
+    eventually("both covers are level", async || {
+        let counts = counts().await;
+        let is_level = counts == (2, 2, 0);
+        is_level.then_some(()).ok_or(format!("{counts:?}"))
+    })
+    .await;
+    // Nothing happens in either, and so neither hears of it before it asks.
+    peer.client().put("c", "v").await;
+    peer.client().range(get("c")).await.unwrap();
+    eventually("they are level again", async || {
+        let (_, _, behind) = counts().await;
+        (behind == 0).then_some(()).ok_or(behind)
+    })
+    .await;
+}
+
 #[test]
 fn flags_that_are_no_good_are_refused_in_one_line() {
     for (flags, said) in [
@@ -45,6 +79,10 @@ fn flags_that_are_no_good_are_refused_in_one_line() {
         (
             &["--upstream", "https://a:1", "--cacert", "/nothing"],
             "Error: cannot use TLS towards the cluster: --cacert /nothing: ",
+        ),
+        (
+            &["--upstream", "a:1,a:1"],
+            "Error: --upstream has both \"a:1\" and \"a:1\"",
         ),
     ] {
         let listen = ["--listen-client", "127.0.0.1:0"];

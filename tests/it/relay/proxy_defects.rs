@@ -9,7 +9,7 @@ use crate::relay::raw::call;
 use crate::support::pb::{WatchCreateRequest, WatchResponse};
 use crate::support::requests::{on, on_prefix, prefix_end};
 use crate::support::stream::{is_progress, revision_of, revisions_in};
-use crate::support::{History, Peer, PeerKind, Relay, Setup, Validator, WatchStream};
+use crate::support::{History, Http, Peer, PeerKind, Relay, Setup, Validator, WatchStream};
 use bytes::Bytes;
 use prost::Message;
 
@@ -245,18 +245,24 @@ async fn d11_a_slow_receiver_keeps_its_stream_and_holds_up_nobody() {
 async fn d16_the_bounds_and_the_calls_are_those_of_the_cluster() {
     let setup = Setup::new(PeerKind::Etcd).flag("--max-request-bytes", "8388608");
     let etcd = setup.start().await;
-    // The frames that a relay takes are bounded by itself, as a server's are.
-    let flags = ["--request-bytes-max", "16777216"];
-    let relay = Relay::with_flags(&[etcd.endpoint()], &flags).await;
+    let relay = Relay::before(&[etcd.endpoint()]).await;
     let client = relay.connect().await;
     let mut stream = client.watch();
     stream.created(on("large")).await;
     let put = client.put("large", vec![b'v'; 6 << 20]).await;
     assert_eq!(revisions_in(&stream.next_events().await), [put]);
+    // Zeros as base64.
+    let large = "AAAA".repeat(2 << 20);
+    let json = format!("{{\"key\":\"bGFyZ2U=\",\"value\":\"{large}\"}}");
+    let answer = Http::at(relay.endpoint()).post("/v3/kv/put", &json).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert_eq!(revisions_in(&stream.next_events().await), [put + 1]);
     for (path, message) in [
         ("/etcdserverpb.KV/RangeStream", b"\x0a\x01a".to_vec()),
         ("/etcdserverpb.Cluster/MemberPromote", b"\x08\x01".to_vec()),
+        ("/etcdserverpb.KV/Put", large_put((8 << 20) + 1000)),
         ("/etcdserverpb.KV/Put", large_put(9 << 20)),
+        ("/etcdserverpb.KV/Put", large_put(40 << 20)),
     ] {
         let ours = call(client.channel(), path, message.clone()).await;
         let theirs = call(etcd.client().channel(), path, message).await;

@@ -3,6 +3,8 @@
 //! Every process has addresses of its own on this machine, and ends with whoever holds it.
 
 use super::client::Client;
+use super::pb::cluster_client::ClusterClient;
+use super::pb::{MemberAddRequest, RangeRequest};
 use super::peer::{etcd_binary, free_ports, listening_on, vigil_binary};
 use super::process::Process;
 use super::requests::get;
@@ -77,7 +79,9 @@ pub(crate) async fn start(upstreams: &[&str], flags: &[&str], home: &Path) -> (P
 #[derive(Debug)]
 pub(crate) struct Cluster {
     pub(crate) members: Vec<Member>,
-    _home: TempDir,
+    /// Who they are to each other.
+    names: String,
+    home: TempDir,
 }
 
 /// One of them.
@@ -94,15 +98,51 @@ impl Cluster {
     pub(crate) async fn start() -> Self {
         for _ in 0..STARTS_MAX {
             let home = TempDir::new().expect("a temporary directory");
-            let mut members = members(home.path());
+            let (names, mut members) = members(home.path());
             if is_up(&mut members).await {
                 return Self {
                     members,
-                    _home: home,
+                    names,
+                    home,
                 };
             }
         }
         panic!("a member ends each time the cluster is started");
+    }
+
+    /// Starts one more member, which is told everything and has no vote.
+    pub(crate) async fn add_learner(&mut self) {
+        let ports = free_ports();
+        let number = self.members.len();
+        let peer_url = peer_url(ports.1);
+        let first = Client::connect(&self.members[0].endpoint).await;
+        let mut members = ClusterClient::new(first.expect("a connection").channel());
+        eventually("a learner is taken in", async || {
+            let add = MemberAddRequest {
+                peer_ur_ls: vec![peer_url.clone()],
+                is_learner: true,
+            };
+            members.member_add(add).await
+        })
+        .await;
+        let all = [self.names.as_str(), &named(number, ports.1)].join(",");
+        let new = ["--initial-cluster-state=existing".to_owned()];
+        let mut learner = member(self.home.path(), number, ports, &all, &new);
+        eventually("the learner answers", async || {
+            if learner.process.exit().is_some() {
+                learner.restart();
+            }
+            let client = Client::connect(&learner.endpoint).await;
+            let client = client.map_err(|error| error.to_string())?;
+            let own = RangeRequest {
+                serializable: true,
+                ..get("up")
+            };
+            let read = client.range(own).await;
+            read.map_err(|status| status.to_string())
+        })
+        .await;
+        self.members.push(learner);
     }
 
     /// The addresses for clients.
@@ -125,39 +165,54 @@ impl Member {
     }
 }
 
-fn members(home: &Path) -> Vec<Member> {
+fn members(home: &Path) -> (String, Vec<Member>) {
     let ports: Vec<_> = (0..3).map(|_| free_ports()).collect();
     let all = ports.iter().enumerate();
-    let all = all.map(|(number, (_, peer))| format!("m{number}=http://127.0.0.1:{peer}"));
+    let all = all.map(|(number, (_, peer))| named(number, *peer));
     let all = all.collect::<Vec<_>>().join(",");
     let each = ports.iter().enumerate();
-    each.map(|(number, (client, peer))| {
-        let home = home.join(format!("m{number}"));
-        std::fs::create_dir(&home).expect("a directory");
-        let (client_url, peer_url) = (
-            format!("http://127.0.0.1:{client}"),
-            format!("http://127.0.0.1:{peer}"),
-        );
-        let args = [
-            format!("--name=m{number}"),
-            format!("--data-dir={}", home.join("data").display()),
-            format!("--listen-client-urls={client_url}"),
-            format!("--advertise-client-urls={client_url}"),
-            format!("--listen-peer-urls={peer_url}"),
-            format!("--initial-advertise-peer-urls={peer_url}"),
-            format!("--initial-cluster={all}"),
-            "--unsafe-no-fsync=true".to_owned(),
-            "--log-level=error".to_owned(),
-        ];
-        let args = args.to_vec();
-        Member {
-            process: spawn(&args, &home),
-            endpoint: format!("127.0.0.1:{client}"),
-            args,
-            home,
-        }
-    })
-    .collect()
+    let members = each.map(|(number, ports)| member(home, number, *ports, &all, &[]));
+    let members = members.collect();
+    (all, members)
+}
+
+fn peer_url(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
+}
+
+/// A member as the others know it.
+fn named(number: usize, peer: u16) -> String {
+    format!("m{number}={}", peer_url(peer))
+}
+
+fn member(
+    home: &Path,
+    number: usize,
+    (client, peer): (u16, u16),
+    all: &str,
+    more: &[String],
+) -> Member {
+    let home = home.join(format!("m{number}"));
+    std::fs::create_dir(&home).expect("a directory");
+    let (client_url, peer_url) = (format!("http://127.0.0.1:{client}"), peer_url(peer));
+    let args = [
+        format!("--name=m{number}"),
+        format!("--data-dir={}", home.join("data").display()),
+        format!("--listen-client-urls={client_url}"),
+        format!("--advertise-client-urls={client_url}"),
+        format!("--listen-peer-urls={peer_url}"),
+        format!("--initial-advertise-peer-urls={peer_url}"),
+        format!("--initial-cluster={all}"),
+        "--unsafe-no-fsync=true".to_owned(),
+        "--log-level=error".to_owned(),
+    ];
+    let args = [&args, more].concat();
+    Member {
+        process: spawn(&args, &home),
+        endpoint: format!("127.0.0.1:{client}"),
+        args,
+        home,
+    }
 }
 
 fn spawn(args: &[String], home: &Path) -> Process {
