@@ -7,14 +7,18 @@ use super::asking::Parts;
 use super::cover::{Cover, NO_CLUSTER, Seat};
 use super::covers::{Covers, Unanswered};
 use crate::actors::{
-    Outbox, OutboxReader, StreamEnd, StreamItem, StreamLife, WatchCreate, WatchRejection,
-    WatchStream,
+    Outbox, OutboxLimits, OutboxReader, StreamEnd, StreamItem, StreamLife, WatchCreate,
+    WatchRejection, WatchStream,
 };
 use crate::backend::WatchControl;
 use crate::fault::{self, Fault};
 use crate::model::{Revision, WatchId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Answers to requests that may wait on a stream. So many watches begin with one question to the cluster, which takes longer than
+/// all else that is done for them.
+const CONTROL_ITEMS_MAX: usize = 256;
 
 /// The commanding end of a client's stream.
 #[derive(Debug)]
@@ -82,7 +86,11 @@ impl StreamLife for Arc<StreamSeats> {
 impl RelayStream {
     /// Opens a stream. Has to be called on the worker's own thread, where its watchers will live.
     pub(crate) fn open(covers: &Covers, worker: usize) -> (Self, OutboxReader) {
-        let outbox = Arc::new(Outbox::new(covers.limits().engine.outbox));
+        let limits = covers.limits().engine.outbox;
+        let outbox = Arc::new(Outbox::new(OutboxLimits {
+            control_items_max: limits.control_items_max.max(CONTROL_ITEMS_MAX),
+            ..limits
+        }));
         let shared = Arc::new(StreamSeats::default());
         covers.adopt(&shared);
         let reader = OutboxReader::new(Arc::clone(&outbox), Box::new(Arc::clone(&shared)));

@@ -27,7 +27,7 @@ const ASK_IDLE: Duration = Duration::from_secs(2);
 /// one is found out by pings.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
-/// How long a watch that is to be replaced may take to begin, and to come as far as the cluster is known to be.
+/// How long a watch that is to be replaced may take to come as far as the cluster is known to be.
 const LEAVING_MAX: Duration = Duration::from_millis(200);
 
 /// A watch that is held.
@@ -119,17 +119,16 @@ impl<'a> Session<'a> {
     }
 
     /// True when another watch is wanted and may begin: behind where this one stands, so that the less there is in between,
-    /// the less can be compacted in between. This one is let begin first, so that those who wait for what it covers wait for
-    /// nobody who comes after them.
+    /// the less can be compacted in between. This one is let begin first, however long that takes: those who wait for what it
+    /// covers wait for nobody who comes after them, and wishes that change faster than a watch begins would be met by none.
     fn has_left(&mut self) -> bool {
         let head = self.broadcast.head();
         let is_behind = self.feed.covers.endpoints().revision() > head;
         if !is_behind || head != self.moved.0 {
             self.moved = (head, Instant::now());
         }
-        let is_done = self.is_created && !is_behind;
-        let may_go = |since: Instant| is_done || since.elapsed() > LEAVING_MAX;
-        self.leaving.is_some_and(may_go)
+        let may_go = |since: Instant| !is_behind || since.elapsed() > LEAVING_MAX;
+        self.is_created && self.leaving.is_some_and(may_go)
     }
 
     fn hear(

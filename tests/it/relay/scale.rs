@@ -104,6 +104,7 @@ async fn ten_thousand_watchers_cost_the_cluster_a_handful() {
 #[tokio::test]
 async fn watches_that_begin_at_once_ask_the_cluster_once() {
     const STREAMS: u64 = 200;
+    const WATCHES: u64 = 10 * STREAMS;
     /// Those that gathered while the first question was on its way, and what the relay asks for itself meanwhile.
     const QUESTIONS_MAX: u64 = STREAMS / 4;
     let etcd = Peer::start(PeerKind::Etcd).await;
@@ -134,6 +135,18 @@ async fn watches_that_begin_at_once_ask_the_cluster_once() {
     }
     let asked = calls_begun(etcd.endpoint(), "Range").await - before;
     assert!(asked < QUESTIONS_MAX, "{asked} for {STREAMS}");
+
+    // One client that asks for many pays for few too.
+    let before = calls_begun(etcd.endpoint(), "Range").await;
+    let mut many = client.watch();
+    for _ in 0..WATCHES {
+        many.create(on("a"));
+    }
+    for _ in 0..WATCHES {
+        assert!(many.next().await.created);
+    }
+    let asked = calls_begun(etcd.endpoint(), "Range").await - before;
+    assert!(asked < QUESTIONS_MAX, "{asked} for {WATCHES}");
 }
 
 #[tokio::test]
