@@ -51,8 +51,8 @@ pub(super) struct WatchBody {
     end: Option<Status>,
 }
 
-/// Who answers: the same on the whole stream, and asked when there is something to answer, since a relay does not know it
-/// before its cluster has spoken.
+/// Who answers: the same member on the whole stream, asked when there is something to answer, since a relay does not know it
+/// before its cluster has spoken; and in which term, which is that of the moment.
 struct Who {
     ask: Box<dyn Fn() -> Identity + Send>,
     known: OnceCell<Identity>,
@@ -66,7 +66,11 @@ impl fmt::Debug for Who {
 
 impl Who {
     fn answers(&self) -> Identity {
-        *self.known.get_or_init(&self.ask)
+        let now = (self.ask)();
+        Identity {
+            raft_term: now.raft_term,
+            ..*self.known.get_or_init(|| now)
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use crate::backend::{Outbox, OutboxLimits, StreamEnd};
 use crate::model::{EventKind, KeyValue};
 use http_body_util::BodyExt;
 use prost::Message;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 
 const FRAGMENT_BYTES: usize = 1000;
@@ -263,4 +264,31 @@ async fn a_response_without_fragments_stays_below_4_mib_unless_one_revision_is_l
     send_revisions(&outbox, &[MIB; 3], false, 0).await;
     let (responses, _) = drain(&mut body);
     assert_eq!(shape(&responses), [(3, 7, false)]);
+}
+
+#[test]
+fn headers_name_one_member_and_the_term_of_the_moment() {
+    let outbox = Arc::new(Outbox::new(OutboxLimits::default()));
+    let reader = OutboxReader::detached(Arc::clone(&outbox));
+    let elections = Arc::new(AtomicU64::new(3));
+    let (conductor, _end) = Conductor::scripted();
+    let ask = {
+        let elections = Arc::clone(&elections);
+        move || Identity {
+            cluster_id: 1,
+            // Another member may be used after an election.
+            member_id: elections.load(Ordering::Relaxed),
+            raft_term: elections.load(Ordering::Relaxed),
+        }
+    };
+    let mut body = WatchBody::new(reader, conductor, ask, FRAGMENT_BYTES);
+    let mut said = Vec::new();
+    for term in [3, 3, 5] {
+        elections.store(term, Ordering::Relaxed);
+        outbox.push(progress(7));
+        let (responses, _) = drain(&mut body);
+        let header = responses[0].header.unwrap();
+        said.push((header.member_id, header.raft_term));
+    }
+    assert_eq!(said, [(3, 3), (3, 3), (3, 5)]);
 }
