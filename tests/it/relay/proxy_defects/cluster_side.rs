@@ -198,4 +198,23 @@ async fn d15_nothing_stays_of_watches_whose_clients_have_gone() {
     };
     gone(relay.endpoint()).await;
     gone(etcd.endpoint()).await;
+    // A stream that stays open without watches is no reason either, nor is one whose watch was compacted away.
+    let client = relay.connect().await;
+    let last = client.put("open", "1").await;
+    let mut open = client.watch();
+    for (id, key) in ["a", "m", "z"].into_iter().enumerate() {
+        open.created(on(key)).await;
+        open.cancel(i64::try_from(id).expect("few"));
+        assert!(open.next().await.canceled);
+    }
+    client.compact(last).await.expect("a compaction");
+    let late = crate::support::pb::WatchCreateRequest {
+        start_revision: 1,
+        ..on("open")
+    };
+    open.created(late).await;
+    assert!(open.next().await.compact_revision > 0);
+    gone(relay.endpoint()).await;
+    gone(etcd.endpoint()).await;
+    drop(open);
 }
