@@ -9,18 +9,21 @@ use super::covers::Covers;
 use crate::actors::{Broadcast, Outbox, Part, StreamItem};
 use crate::fault::{self, Fault};
 use crate::model::{Revision, WatchId};
+use futures_util::StreamExt;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 /// How long the cluster may take to say how far it has come; then it is asked again.
 const CLUSTER_PATIENCE: Duration = Duration::from_secs(1);
-/// How long parts may be held for one another; then their watches are told of what has come meanwhile.
-const HOLD_MAX: Duration = Duration::from_millis(250);
-/// How long the first pause between two tries is, and the longest.
-const PAUSE_MIN: Duration = Duration::from_millis(5);
-const PAUSE_MAX: Duration = Duration::from_millis(320);
+/// How long parts are held for others at first, before their watches are told of what has come meanwhile; and at most. A client
+/// that reads slowly needs longer until what is on its way to it has arrived, and holding it costs it nothing.
+const HOLD_MIN: Duration = Duration::from_millis(250);
+const HOLD_MAX: Duration = Duration::from_secs(8);
+/// The pause before another try when nobody was held for long.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// A part of a stream, and the cover that it lives in.
 pub(super) type Seated = (Arc<Cover>, Part);
@@ -82,7 +85,7 @@ impl Parts {
     /// Answers one request, however long that takes; without a watch there is nothing to tell.
     async fn answer(&self, covers: &Covers, outbox: &Outbox) {
         let mut goal = None;
-        let mut pause = PAUSE_MIN;
+        let mut hold_max = HOLD_MIN;
         loop {
             let parts = self.with_watches();
             if parts.is_empty() || outbox.is_ended() {
@@ -91,10 +94,18 @@ impl Parts {
             if goal.is_none() {
                 goal = covers.revision_in_the_end().await.ok();
             }
+            let mut pause = PAUSE;
             if let Some(goal) = goal {
-                let told = match together(&parts, goal).await {
-                    Some(revision) => self.tell(&parts, revision, outbox),
-                    None => false,
+                let tried = together(&parts, goal, hold_max).await;
+                let told = match tried {
+                    Tried::Held(revision) => self.tell(&parts, revision, outbox),
+                    Tried::NotNow => false,
+                    Tried::TooLong => {
+                        // Nobody is held for more than half of the time.
+                        pause = hold_max;
+                        hold_max = (hold_max * 2).min(HOLD_MAX);
+                        false
+                    }
                 };
                 for (_, part) in &parts {
                     part.let_go();
@@ -104,7 +115,6 @@ impl Parts {
                 }
             }
             sleep(pause).await;
-            pause = (pause * 2).min(PAUSE_MAX);
         }
     }
 
@@ -133,38 +143,74 @@ impl Parts {
     }
 }
 
-/// Holds all parts at one revision, not before `goal`; nothing when one of them cannot be held there now.
-async fn together(parts: &[Seated], goal: Revision) -> Option<Revision> {
+/// What has come of holding all parts at one revision.
+enum Tried {
+    /// They are held there.
+    Held(Revision),
+    /// One of them cannot be held there now.
+    NotNow,
+    /// Some were held for others for as long as they may be.
+    TooLong,
+}
+
+/// Holds all parts at one revision, not before `goal`.
+async fn together(parts: &[Seated], goal: Revision, hold_max: Duration) -> Tried {
     let heads = parts.iter().filter_map(|(cover, _)| cover.broadcast());
-    let furthest = heads.map(Broadcast::head).max();
-    let mut through = furthest.map_or(goal, |furthest| furthest.max(goal));
+    let furthest = heads.map(Broadcast::head).max().unwrap_or_default();
+    let mut through = furthest.max(goal);
     if fault::active(Fault::ProgressNotAsked) {
-        through = furthest?;
+        through = furthest;
     }
     let parts = match parts {
         [first, ..] if fault::active(Fault::PartSpeaksForWhole) => std::slice::from_ref(first),
         all => all,
     };
-    loop {
-        let reached = parts
-            .iter()
-            .map(|(cover, _)| cover.reach(0, through, CLUSTER_PATIENCE));
-        let is_reached = join_all(reached).await.iter().all(Result::is_ok);
-        // Looked at last, because holding one for another that takes long would harm it.
-        if !is_reached || !parts.iter().all(|(_, part)| part.may_be_held(through)) {
-            return None;
+    let late = |(_, part): &&Seated| !part.may_be_held(through);
+    let late: Vec<_> = parts.iter().filter(late).cloned().collect();
+    if !late.is_empty() {
+        // They are held once they are there, and until then nobody is held for them.
+        match hold(&late, through, hold_max).await {
+            Ok(at) => through = at.into_iter().fold(through, Revision::max),
+            Err(tried) => return tried,
         }
-        let held = join_all(parts.iter().map(|(_, part)| part.hold(through)));
-        let held = match parts.len() {
-            // Nobody else waits for it.
-            1 => held.await,
-            _ => timeout(HOLD_MAX, held).await.ok()?,
+    }
+    loop {
+        let at = match hold(parts, through, hold_max).await {
+            Ok(at) => at,
+            Err(tried) => return tried,
         };
-        let held: Vec<_> = held.into_iter().collect::<Result<_, _>>().ok()?;
-        let furthest = held.iter().copied().max()?;
-        if held.iter().all(|at| *at == furthest) {
-            return Some(furthest);
+        let furthest = at.iter().copied().fold(through, Revision::max);
+        if at.iter().all(|at| *at == furthest) {
+            return Tried::Held(furthest);
         }
         through = furthest;
     }
+}
+
+/// Holds these parts at `through` or further; answers where each of them is. The first may take as long as it likes, and then
+/// the others may not.
+async fn hold(
+    parts: &[Seated],
+    through: Revision,
+    hold_max: Duration,
+) -> Result<Vec<Revision>, Tried> {
+    let reached = parts
+        .iter()
+        .map(|(cover, _)| cover.reach(0, through, CLUSTER_PATIENCE));
+    if !join_all(reached).await.iter().all(Result::is_ok) {
+        return Err(Tried::NotNow);
+    }
+    let mut held: FuturesUnordered<_> = parts.iter().map(|(_, part)| part.hold(through)).collect();
+    let first = held.next().await.ok_or(Tried::NotNow)?;
+    let mut all = vec![first.map_err(|_| Tried::NotNow)?];
+    let others = async {
+        while let Some(at) = held.next().await {
+            all.push(at.map_err(|_| Tried::NotNow)?);
+        }
+        Ok(())
+    };
+    timeout(hold_max, others)
+        .await
+        .unwrap_or(Err(Tried::TooLong))?;
+    Ok(all)
 }

@@ -6,7 +6,11 @@ use super::{Client, Test, run, wanted};
 use crate::actors::{StreamItem, WatchCreate};
 use crate::backend::WatchControl;
 use crate::model::{KeyRange, Revision, WatchId};
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::time::sleep;
 
 #[test]
 fn progress_is_that_of_the_cluster_now() {
@@ -226,6 +230,53 @@ fn watches_that_come_while_progress_is_asked_for_are_not_told_of_what_they_lack(
                 }
                 other => panic!("neither: {other:?}"),
             }
+        }
+        test.stop().await;
+    });
+}
+
+// What is on its way to a client that reads slowly arrives as slowly, and until then its parts have to be held.
+#[test]
+fn a_client_that_reads_slowly_from_several_covers_is_answered() {
+    run(async {
+        let test = Test::start().await;
+        let mut client = test.client();
+        client.watch(KeyRange::prefix("/a/"), 0).await;
+        client.watch(KeyRange::prefix("/b/"), 0).await;
+        let is_answered = Rc::new(Cell::new(false));
+        let writers = ["/a/1", "/b/1"].map(|key| {
+            let (engine, is_answered) = (test.engine.clone(), Rc::clone(&is_answered));
+            actix_rt::spawn(async move {
+                while !is_answered.get() {
+                    engine.put(key, vec![b'v'; 32 << 10]).await.unwrap();
+                    sleep(Duration::from_millis(5)).await;
+                }
+            })
+        });
+        let mut told = 0;
+        loop {
+            match client.next().await {
+                // It keeps what it was given until it has read it.
+                StreamItem::Events { batch, room, .. } => {
+                    told += batch.events().len();
+                    sleep(Duration::from_millis(20)).await;
+                    drop(room);
+                }
+                StreamItem::Progress { revision, .. } => {
+                    let due = usize::try_from(revision.0 - 1).unwrap();
+                    assert_eq!(told, due);
+                    break;
+                }
+                other => panic!("neither events nor progress: {other:?}"),
+            }
+            // More is on its way than it reads in a while.
+            if told == 40 {
+                client.control.request_progress().await;
+            }
+        }
+        is_answered.set(true);
+        for writer in writers {
+            writer.await.unwrap();
         }
         test.stop().await;
     });
