@@ -253,7 +253,7 @@ fn a_client_that_reads_slowly_from_several_covers_is_answered() {
                 }
             })
         });
-        let mut told = 0;
+        let (mut told, mut is_asked) = (0, false);
         loop {
             match client.next().await {
                 // It keeps what it was given until it has read it.
@@ -270,7 +270,8 @@ fn a_client_that_reads_slowly_from_several_covers_is_answered() {
                 other => panic!("neither events nor progress: {other:?}"),
             }
             // More is on its way than it reads in a while.
-            if told == 40 {
+            if told > 40 && !is_asked {
+                is_asked = true;
                 client.control.request_progress().await;
             }
         }
