@@ -302,9 +302,14 @@ impl WatcherGroup {
         }
         entry.next_revision = start.unwrap_or(revision.next());
         if entry.next_revision > revision {
-            self.join(entry);
-        } else {
-            self.send_lagging(vec![entry]);
+            return self.join(entry);
+        }
+        let stream = Arc::clone(&entry.link.shared.stream);
+        self.send_lagging(vec![entry]);
+        if stream.progress_pending.load(Ordering::Acquire) {
+            // It may take long to read the past, and nobody is held for that.
+            self.try_progress(&stream);
+            self.try_hold(&stream);
         }
     }
 
@@ -428,9 +433,11 @@ impl Handler<Forget> for WatcherGroup {
         match forget {
             Forget::Watcher(_) if fault::active(Fault::ForgetIgnored) => {}
             Forget::Watcher(watcher) => {
-                let held = self.progress.forget_watcher(watcher);
-                let held = held.or_else(|| self.holds.forget_watcher(watcher));
-                if let Some(entry) = self.roster.remove(watcher).or(held) {
+                self.progress.forget_notified(watcher);
+                // Nearly all are in the roster, and the others are looked for one by one.
+                let entry = self.roster.remove(watcher);
+                let entry = entry.or_else(|| self.progress.forget_watcher(watcher));
+                if let Some(entry) = entry.or_else(|| self.holds.forget_watcher(watcher)) {
                     // Its start may have been in the way of the stream's progress.
                     self.try_progress(&entry.link.shared.stream);
                     self.try_hold(&entry.link.shared.stream);

@@ -169,13 +169,18 @@ async fn together(parts: &[Seated], goal: Revision, hold_max: Duration) -> Tried
     let late: Vec<_> = parts.iter().filter(late).cloned().collect();
     if !late.is_empty() {
         // They are held once they are there, and until then nobody is held for them.
-        match hold(&late, through, hold_max).await {
+        match hold(&late, through, (CLUSTER_PATIENCE, hold_max)).await {
             Ok(at) => through = at.into_iter().fold(through, Revision::max),
             Err(tried) => return tried,
         }
     }
+    // Nobody is held before all covers have come so far, unless somebody is already.
+    let mut patience = CLUSTER_PATIENCE;
+    if !late.is_empty() {
+        patience = hold_max.min(patience);
+    }
     loop {
-        let at = match hold(parts, through, hold_max).await {
+        let at = match hold(parts, through, (patience, hold_max)).await {
             Ok(at) => at,
             Err(tried) => return tried,
         };
@@ -184,19 +189,20 @@ async fn together(parts: &[Seated], goal: Revision, hold_max: Duration) -> Tried
             return Tried::Held(furthest);
         }
         through = furthest;
+        patience = hold_max.min(patience);
     }
 }
 
-/// Holds these parts at `through` or further; answers where each of them is. The first may take as long as it likes, and then
-/// the others may not.
+/// Holds these parts at `through` or further, once their covers have come so far; answers where each of them is. The first may
+/// take as long as it likes, and then the others may not.
 async fn hold(
     parts: &[Seated],
     through: Revision,
-    hold_max: Duration,
+    (patience, hold_max): (Duration, Duration),
 ) -> Result<Vec<Revision>, Tried> {
     let reached = parts
         .iter()
-        .map(|(cover, _)| cover.reach(0, through, CLUSTER_PATIENCE));
+        .map(|(cover, _)| cover.reach(0, through, patience));
     if !join_all(reached).await.iter().all(Result::is_ok) {
         return Err(Tried::NotNow);
     }

@@ -71,7 +71,7 @@ impl Backend for RelayBackend {
         let checked = match depth {
             // A relay that is started again finds the same cluster, and its clients would have to come back for nothing.
             Depth::Process => Ok(()),
-            Depth::Member => self.endpoints.is_well(),
+            Depth::Member => self.endpoints.is_well_alone(),
             Depth::Cluster => self.endpoints.read_linearizable().await,
         };
         checked.map_err(BackendError::Failed)

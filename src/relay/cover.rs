@@ -43,6 +43,8 @@ pub(super) struct Standing {
     pub(super) head: Revision,
     /// The cluster does not let us watch what was planned, in these words, and nobody feeds the cover any more.
     pub(super) refused: Option<Arc<str>>,
+    /// Nobody feeds it any more.
+    pub(super) closed: bool,
 }
 
 #[derive(Debug)]
@@ -220,8 +222,8 @@ impl Cover {
         self.state().plan.closed = true;
         self.late.close();
         self.changed.notify_one();
-        // Whoever waits for it to move has to look.
-        self.standing.send_modify(|_| {});
+        // Whoever waits for it to move waits for nobody.
+        self.standing.send_modify(|standing| standing.closed = true);
     }
 
     /// Somebody waits until everything up to here was published.
@@ -283,7 +285,8 @@ impl Cover {
         let is_early = fault::active(Fault::RegisteredBeforeWidened);
         let is_wide = |standing: &Standing| standing.version >= version || is_early;
         let reached = |standing: &Standing| is_wide(standing) && standing.head >= goal;
-        let is_decided = |standing: &Standing| standing.refused.is_some() || reached(standing);
+        let is_over = |standing: &Standing| standing.refused.is_some() || standing.closed;
+        let is_decided = |standing: &Standing| is_over(standing) || reached(standing);
         let mut standing = self.standing.subscribe();
         if !is_decided(&standing.borrow_and_update()) {
             self.hurry(goal);
@@ -291,6 +294,7 @@ impl Cover {
         match timeout(patience, standing.wait_for(is_decided)).await {
             Ok(Ok(decided)) => match &decided.refused {
                 Some(words) => Err(Unanswered::Refused(Arc::clone(words))),
+                None if decided.closed => Err(Unanswered::Away(NO_CLUSTER.to_owned())),
                 None => Ok(()),
             },
             Ok(Err(_)) | Err(_) => Err(Unanswered::Away(NO_CLUSTER.to_owned())),

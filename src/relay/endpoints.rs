@@ -228,6 +228,12 @@ impl Endpoints {
         if is_well { Ok(()) } else { Err(self.told()) }
     }
 
+    /// Does the upstream in use answer for itself? The error says what is wrong with each.
+    pub(super) fn is_well_alone(&self) -> Result<(), String> {
+        let is_slow = matches!(self.state().health_in_use(), Health::Slow(_));
+        if is_slow { Ok(()) } else { self.is_well() }
+    }
+
     /// True when those that answer are all of another cluster than the one that was seen first.
     pub(super) fn is_another_cluster(&self) -> bool {
         let state = self.state();

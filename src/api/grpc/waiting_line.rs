@@ -68,16 +68,20 @@ pub(super) fn answered<T>(answer: Result<T, BackendError>) -> Result<T, Status> 
 impl<B: StoreBackend> Place<B> {
     /// Joins a line at its end, or finds the place that the lease has in it.
     ///
-    /// A task of its own does that: a caller who gives up before the answer has a key all the same, and then nobody else
-    /// would know of it.
+    /// A caller who gives up before the answer has a key all the same. On a lease of our making nobody would know of it, so it is
+    /// a task of its own that joins, and leaves when nobody takes the place. On a lease of his own the caller finds it again,
+    /// and may be doing so by now.
     pub(crate) async fn join(
         backend: &B,
         name: &[u8],
         lease: LeaseId,
         value: Bytes,
     ) -> Result<Self, Status> {
-        let (backend, prefix) = (backend.clone(), prefix_of(name));
-        let joined = tokio::task::spawn_local(Self::enter(backend, prefix, lease, value));
+        let enter = Self::enter(backend.clone(), prefix_of(name), lease, value);
+        if lease != LeaseId::NONE {
+            return enter.await;
+        }
+        let joined = tokio::task::spawn_local(enter);
         joined.await.map_err(|_| status::stopped())?
     }
 

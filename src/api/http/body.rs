@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tonic::Status;
 
 /// The bounds of a request's body.
@@ -101,8 +101,9 @@ pub(super) async fn read<'a>(
     }
     let mut body = BytesMut::new();
     let mut place = None;
+    let mut within = Instant::now() + pause_max;
     loop {
-        let piece = match timeout(pause_max, payload.next()).await {
+        let piece = match timeout_at(within, payload.next()).await {
             Err(_) => return Err(Unread::TooSlow),
             Ok(None) => {
                 let bytes = body.freeze();
@@ -115,10 +116,14 @@ pub(super) async fn read<'a>(
         if bytes > bytes_max {
             return Err(Unread::TooLong { bytes_max });
         }
-        if bytes > large.small_bytes_max && place.is_none() {
-            // Nothing more is read meanwhile, so the client stops to send.
-            let free = timeout(pause_max, large.places.acquire()).await;
-            place = Some(free.ok().and_then(Result::ok).ok_or(Unread::Crowded)?);
+        if place.is_none() {
+            if bytes > large.small_bytes_max {
+                // Nothing more is read meanwhile, so the client stops to send.
+                let free = timeout(pause_max, large.places.acquire()).await;
+                place = Some(free.ok().and_then(Result::ok).ok_or(Unread::Crowded)?);
+            }
+            // Who has a place keeps others from it, so his time does not begin again.
+            within = Instant::now() + pause_max;
         }
         body.extend_from_slice(&piece);
     }
@@ -157,5 +162,33 @@ mod tests {
         assert_eq!(read(20).await.unwrap().bytes.len(), 20);
         let too_long = Unread::TooLong { bytes_max: 20 };
         assert_eq!(read(21).await.err(), Some(too_long));
+    }
+
+    // Four clients that send a byte now and then would keep all others from the places.
+    #[tokio::test(start_paused = true)]
+    async fn a_large_body_that_trickles_loses_its_place_and_a_small_one_may_take_its_time() {
+        let large = Large {
+            small_bytes_max: 10,
+            places: Semaphore::new(1),
+        };
+        let limits = BodyLimits {
+            bytes_max: 20,
+            pause_max: Duration::from_secs(1),
+        };
+        let request = TestRequest::default().to_http_request();
+        let trickle = async |bytes: usize| {
+            let pieces = stream::iter(0..bytes).then(|_| async {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                Ok(Bytes::from_static(b"x"))
+            });
+            let mut payload = Payload::Stream {
+                payload: Box::pin(pieces),
+            };
+            let read = read(&request, &mut payload, limits, &large).await;
+            read.map(|whole| whole.bytes.len())
+        };
+        assert_eq!(trickle(10).await, Ok(10));
+        assert_eq!(trickle(20).await, Err(Unread::TooSlow));
+        assert_eq!(large.places.available_permits(), 1);
     }
 }

@@ -11,6 +11,8 @@ pub(super) enum Health {
     Well,
     /// It was not asked yet.
     Unknown,
+    /// It answers alone and sees a leader, and its cluster gives no answer: it has much to do, perhaps.
+    Slow(String),
     /// It answers, and says why it is of little use.
     Unfit(String),
     /// It does not answer.
@@ -25,9 +27,10 @@ impl Health {
         match self {
             Self::Well => 0,
             Self::Unknown => 1,
-            Self::Unfit(_) => 2,
-            Self::Unreachable(_) => 3,
-            Self::Foreign(_) => 4,
+            Self::Slow(_) => 2,
+            Self::Unfit(_) => 3,
+            Self::Unreachable(_) => 4,
+            Self::Foreign(_) => 5,
         }
     }
 }
@@ -37,7 +40,7 @@ impl Display for Health {
         f.write_str(match self {
             Self::Well => "well",
             Self::Unknown => "not asked yet",
-            Self::Unfit(why) | Self::Unreachable(why) | Self::Foreign(why) => why,
+            Self::Slow(why) | Self::Unfit(why) | Self::Unreachable(why) | Self::Foreign(why) => why,
         })
     }
 }

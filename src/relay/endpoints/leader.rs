@@ -37,10 +37,11 @@ async fn until(endpoints: &Endpoints, changes: &mut watch::Receiver<u64>, is_led
 }
 
 impl Endpoints {
-    /// False when no upstream is well. One that was not asked yet may be.
+    /// False when no upstream sees a leader. One that was not asked yet may see one, and one whose cluster is slow does.
     fn is_led(&self) -> bool {
         let state = self.state();
-        matches!(state.health_in_use(), Health::Well | Health::Unknown)
+        let in_use = state.health_in_use();
+        matches!(in_use, Health::Well | Health::Unknown | Health::Slow(_))
     }
 
     /// False when the cluster has no leader, as far as it was asked.

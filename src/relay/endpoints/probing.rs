@@ -95,7 +95,7 @@ async fn ask(slot: &Slot, within: Duration) -> (Health, Option<ResponseHeader>) 
         // The member is there, and what it answers alone goes on.
         Err(_) => {
             let why = format!("its cluster gives {}", no_answer(within));
-            (Health::Unfit(why), header)
+            (Health::Slow(why), header)
         }
     }
 }

@@ -7,6 +7,10 @@ fn unfit() -> Health {
     Health::Unfit("no leader".to_owned())
 }
 
+fn slow() -> Health {
+    Health::Slow("its cluster gives no answer".to_owned())
+}
+
 fn unreachable() -> Health {
     Health::Unreachable("refused".to_owned())
 }
@@ -149,4 +153,20 @@ async fn headers_tell_who_answers_and_never_go_back() {
     assert_eq!(ours, Health::Well);
     let other = endpoints.same_cluster(Health::Well, Some(&header(8, 3, 1, 1)));
     assert!(matches!(other, Health::Foreign(_)), "{other}");
+}
+
+// Its watches go on, and would all come back at once to a cluster that has too much to do.
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_is_slow_has_a_leader() {
+    let endpoints = named(&["a:1", "b:1"]);
+    tokio::spawn(super::leader::follow(endpoints.clone()));
+    endpoints.found(0, slow());
+    endpoints.found(1, slow());
+    sleep(Duration::from_mins(1)).await;
+    assert!(endpoints.has_leader());
+    assert!(endpoints.is_well().is_err() && endpoints.is_well_alone().is_ok());
+    endpoints.found(0, unfit());
+    endpoints.found(1, unfit());
+    sleep(Duration::from_mins(1)).await;
+    assert!(!endpoints.has_leader() && endpoints.is_well_alone().is_err());
 }
