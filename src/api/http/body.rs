@@ -182,7 +182,7 @@ mod tests {
                 Ok(Bytes::from_static(b"x"))
             });
             let mut payload = Payload::Stream {
-                payload: Box::pin(pieces),
+                payload: pieces.boxed_local(),
             };
             let read = read(&request, &mut payload, limits, &large).await;
             read.map(|whole| whole.bytes.len())

@@ -159,14 +159,14 @@ async fn headers_tell_who_answers_and_never_go_back() {
 #[tokio::test(start_paused = true)]
 async fn a_cluster_that_is_slow_has_a_leader() {
     let endpoints = named(&["a:1", "b:1"]);
-    tokio::spawn(super::leader::follow(endpoints.clone()));
+    tokio::spawn(leader::follow(endpoints.clone()));
     endpoints.found(0, slow());
     endpoints.found(1, slow());
-    sleep(Duration::from_mins(1)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     assert!(endpoints.has_leader());
     assert!(endpoints.is_well().is_err() && endpoints.is_well_alone().is_ok());
     endpoints.found(0, unfit());
     endpoints.found(1, unfit());
-    sleep(Duration::from_mins(1)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     assert!(!endpoints.has_leader() && endpoints.is_well_alone().is_err());
 }

@@ -266,8 +266,8 @@ async fn a_response_without_fragments_stays_below_4_mib_unless_one_revision_is_l
     assert_eq!(shape(&responses), [(3, 7, false)]);
 }
 
-#[test]
-fn headers_name_one_member_and_the_term_of_the_moment() {
+#[tokio::test]
+async fn headers_name_one_member_and_the_term_of_the_moment() {
     let outbox = Arc::new(Outbox::new(OutboxLimits::default()));
     let reader = OutboxReader::detached(Arc::clone(&outbox));
     let elections = Arc::new(AtomicU64::new(3));

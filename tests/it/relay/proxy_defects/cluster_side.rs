@@ -208,7 +208,7 @@ async fn d15_nothing_stays_of_watches_whose_clients_have_gone() {
         assert!(open.next().await.canceled);
     }
     client.compact(last).await.expect("a compaction");
-    let late = crate::support::pb::WatchCreateRequest {
+    let late = WatchCreateRequest {
         start_revision: 1,
         ..on("open")
     };

@@ -68,6 +68,8 @@ struct Following<'s> {
     unborn: BTreeSet<i64>,
     /// Responses with events or progress so far.
     told: usize,
+    /// It has asked how far the stream has come, and was not answered.
+    asks: bool,
 }
 
 impl Following<'_> {
@@ -116,6 +118,7 @@ impl Load {
                 places: &mut places,
                 unborn: BTreeSet::new(),
                 told: 0,
+                asks: false,
             };
             for create in creates(watcher) {
                 following.create(create);
@@ -140,7 +143,9 @@ impl Load {
         let watcher = following.watcher;
         let seen = &self.seen[usize::try_from(watcher).expect("few")];
         loop {
-            if watcher == STALLS && following.told.is_multiple_of(PATIENCE) {
+            // Who waits for that is held back until it has read what is on its way, and is no victim.
+            let may_stall = watcher == STALLS && !following.asks;
+            if may_stall && following.told.is_multiple_of(PATIENCE) {
                 self.stall().await;
             }
             let place = following.place();
@@ -150,6 +155,7 @@ impl Load {
             }
             let Ok(received) = timeout(ASK_AGAIN, following.stream.receive()).await else {
                 following.stream.progress();
+                following.asks = true;
                 continue;
             };
             let Some(response) = received else {
@@ -166,6 +172,7 @@ impl Load {
                 return false;
             }
             if is_progress(&response) && response.watch_id == -1 {
+                following.asks = false;
                 let born = places.iter_mut();
                 for (_, place) in born.filter(|(id, _)| !following.unborn.contains(id)) {
                     *place = (*place).max(revision + 1);
