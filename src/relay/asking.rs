@@ -5,7 +5,7 @@
 //! cluster had when it was asked, and holds nobody while one of them reads history.
 
 use super::cover::Cover;
-use super::covers::Covers;
+use super::covers::{Covers, Unanswered};
 use crate::actors::{Broadcast, Outbox, Part, StreamItem};
 use crate::fault::{self, Fault};
 use crate::model::{Revision, WatchId};
@@ -92,7 +92,12 @@ impl Parts {
                 return;
             }
             if goal.is_none() {
-                goal = covers.revision_in_the_end().await.ok();
+                goal = match covers.revision_in_the_end().await {
+                    Ok(revision) => Some(revision),
+                    // Nobody is told, however often it is asked: what is known is said.
+                    Err(Unanswered::Refused(_)) => Some(Revision::default()),
+                    Err(Unanswered::Away(_)) => None,
+                };
             }
             let mut pause = PAUSE;
             if let Some(goal) = goal {
