@@ -142,16 +142,22 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_large_body_waits_for_a_place_and_a_small_one_needs_none() {
-        let large = Large {
-            small_bytes_max: 10,
-            places: Semaphore::new(1),
-        };
+    /// Bodies of 20 bytes, one of more than 10 at a time.
+    fn of_one_place() -> (BodyLimits, Large) {
         let limits = BodyLimits {
             bytes_max: 20,
             pause_max: Duration::from_secs(1),
         };
+        let large = Large {
+            small_bytes_max: 10,
+            places: Semaphore::new(1),
+        };
+        (limits, large)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_body_waits_for_a_place_and_a_small_one_needs_none() {
+        let (limits, large) = of_one_place();
         let request = TestRequest::default().to_http_request();
         let read = async |bytes| read(&request, &mut payload(bytes), limits, &large).await;
         let first = read(11).await.unwrap();
@@ -167,14 +173,7 @@ mod tests {
     // Four clients that send a byte now and then would keep all others from the places.
     #[tokio::test(start_paused = true)]
     async fn a_large_body_that_trickles_loses_its_place_and_a_small_one_may_take_its_time() {
-        let large = Large {
-            small_bytes_max: 10,
-            places: Semaphore::new(1),
-        };
-        let limits = BodyLimits {
-            bytes_max: 20,
-            pause_max: Duration::from_secs(1),
-        };
+        let (limits, large) = of_one_place();
         let request = TestRequest::default().to_http_request();
         let trickle = async |bytes: usize| {
             let pieces = stream::iter(0..bytes).then(|_| async {
