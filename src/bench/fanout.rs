@@ -27,6 +27,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// How long is listened for more when all that was due has come.
 const LISTENING_ON: Duration = Duration::from_millis(200);
 const LOOK: Duration = Duration::from_millis(10);
+/// A key that no watcher is of, put before a load begins that accounts for its events.
+const BEFORE: &str = "before";
 
 /// What the threads share.
 struct Shared<'a> {
@@ -141,6 +143,10 @@ impl Shared<'_> {
             let create = |watcher| self.reach.create(watcher);
             let mut watching = open_stream(&self.common.endpoint, watchers(), create).await?;
             if self.load.nested {
+                // Whatever was put before this, by whomever, is no event of this load.
+                let connection = Connection::open(&self.common.endpoint).await?;
+                let before = put(&connection, BEFORE.to_owned(), self.common.value_bytes).await?;
+                watching.pass_over(before);
                 let creates = watchers().map(create);
                 watching.look_at_keys(creates.map(|create| (create.key, create.range_end)));
             }

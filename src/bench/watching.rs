@@ -28,6 +28,8 @@ pub(super) struct Watching {
     first_id: i64,
     /// What each watch is of, from the first on, where its events' keys are looked at.
     ranges: Vec<(Bytes, Bytes)>,
+    /// Events up to here are somebody else's, and not counted.
+    passed_over: i64,
 }
 
 /// One event, as far as a measurement needs it.
@@ -97,6 +99,7 @@ impl Watching {
             seen,
             first_id,
             ranges: Vec::new(),
+            passed_over: 0,
         })
     }
 
@@ -118,6 +121,7 @@ impl Watching {
             seen,
             first_id: 1,
             ranges: Vec::new(),
+            passed_over: 0,
         })
     }
 
@@ -125,6 +129,12 @@ impl Watching {
     /// they were asked for.
     pub(super) fn look_at_keys(&mut self, of: impl Iterator<Item = (Bytes, Bytes)>) {
         self.ranges = of.collect();
+    }
+
+    /// Events up to this revision are not counted: what a load before this one had on its way may be carried out when its process
+    /// has ended long since.
+    pub(super) fn pass_over(&mut self, revision: i64) {
+        self.passed_over = revision;
     }
 
     /// The newest revision that any of its watches has seen.
@@ -140,6 +150,7 @@ impl Watching {
         let message: Bytes = self.answers.next().await?.ok_or_else(ended)?;
         let now = now_ns();
         let (seen, ranges, first_id) = (&mut self.seen, &self.ranges, self.first_id);
+        let (passed_over, mut of_others) = (self.passed_over, 0);
         let response = response(&message, |watch_id, event| {
             let last = seen.get_mut(watch_id as usize);
             let last = last.ok_or_else(|| BenchError::wrong("an event of an unknown watch"))?;
@@ -159,6 +170,10 @@ impl Watching {
                     "watch {watch_id} of {of} saw {saw}"
                 )));
             }
+            if event.revision <= passed_over {
+                of_others += 1;
+                return Ok(());
+            }
             if let (Some(latencies), Some(put)) = (&mut latencies, stamp(event.value)) {
                 latencies.record_ns(now.saturating_sub(put));
             }
@@ -168,7 +183,7 @@ impl Watching {
             let reason = String::from_utf8_lossy(response.reason).into_owned();
             return Err(BenchError::wrong(format!("a watch was canceled: {reason}")));
         }
-        Ok(response.events)
+        Ok(response.events - of_others)
     }
 }
 
