@@ -5,6 +5,7 @@
 //! reason; where it goes from there is the group's business.
 
 use super::delivery::Sent;
+use super::hooks::{self, Met};
 use super::stream::Link;
 use super::supervision::Worker;
 use crate::fault::{self, Fault};
@@ -135,8 +136,28 @@ fn deliver(
     None
 }
 
-/// What an entry lacks up to its group's revision, when the ring has all of it and it fits one delivery (L2).
-pub(crate) fn last_stretch(
+/// Delivers what an entry lacks up to `through`, which its group has handled, from the ring; a reason when it has to go elsewhere
+/// for that (L2).
+pub(crate) fn deliver_through(
+    worker: &Worker,
+    entry: &mut Entry<Link>,
+    through: Revision,
+) -> Option<Leaving> {
+    let Some(batches) = last_stretch(worker, entry, through) else {
+        return Some(Leaving::Lagging);
+    };
+    entry.next_revision = through.next();
+    let batch = batches.first()?;
+    hooks::met(Met::LastStretch);
+    match entry.link.deliver(batch, 1) {
+        Sent::Sent => None,
+        Sent::Full => Some(Leaving::Stalled(Owed::Events(Arc::clone(batch)))),
+        Sent::Gone => Some(Leaving::Gone),
+    }
+}
+
+/// What an entry lacks up to a revision, when the ring has all of it and it fits one delivery.
+fn last_stretch(
     worker: &Worker,
     entry: &Entry<Link>,
     revision: Revision,

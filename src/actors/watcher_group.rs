@@ -6,7 +6,6 @@
 
 mod hold;
 
-use super::delivery::Sent;
 use super::hooks::{self, HookPoint, Met};
 use super::progress::Progress;
 use super::protocol::{
@@ -15,7 +14,7 @@ use super::protocol::{
 };
 use super::stream::{Link, StreamState};
 use super::supervision::{Tripwire, Worker};
-use super::turn::{Leaving, Turn, last_stretch};
+use super::turn::{Leaving, Turn, deliver_through};
 use crate::fault::{self, Fault};
 use crate::model::{Commit, Revision};
 use crate::watch::{Entry, Owed, RingRead, Roster};
@@ -253,22 +252,9 @@ impl WatcherGroup {
         if level || fault::active(Fault::HandOverWithoutLastStretch) {
             return self.join(entry);
         }
-        let Some(batches) = last_stretch(&self.worker, &entry, self.revision()) else {
-            entry.link.leave_roster();
-            return self.send_lagging(vec![entry]);
-        };
-        entry.next_revision = self.revision().next();
-        let Some(batch) = batches.first() else {
-            return self.join(entry);
-        };
-        hooks::met(Met::LastStretch);
-        match entry.link.deliver(batch, 1) {
-            Sent::Sent => self.join(entry),
-            Sent::Full => {
-                entry.link.leave_roster();
-                self.send_stalled(vec![(entry, Owed::Events(Arc::clone(batch)))]);
-            }
-            Sent::Gone => {}
+        match deliver_through(&self.worker, &mut entry, self.revision()) {
+            None => self.join(entry),
+            Some(reason) => self.send_off(vec![(entry, reason)]),
         }
     }
 

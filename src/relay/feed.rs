@@ -7,7 +7,7 @@ mod session;
 
 use super::backoff::Backoff;
 use super::cover::Cover;
-use super::covers::{Covers, Unanswered, revision_now};
+use super::covers::{Covers, Unanswered};
 use crate::actors::Broadcast;
 use crate::fault::{self, Fault};
 use crate::model::Revision;
@@ -147,7 +147,7 @@ impl Feed {
     async fn begin(&self, backoff: &mut Backoff) -> bool {
         let limits = self.covers.limits();
         let head = loop {
-            match revision_now(self.covers.endpoints(), limits.patience).await {
+            match self.covers.revision_now().await {
                 Ok(revision) => break revision,
                 Err(Unanswered::Refused(words)) => {
                     log::error!("the cluster refuses to tell its revision: {words}");

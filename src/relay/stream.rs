@@ -47,9 +47,7 @@ impl StreamSeats {
     fn seats(&self) -> MutexGuard<'_, HashMap<WatchId, Seat>> {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl StreamSeats {
     /// Gives back what watches had that have ended by themselves, compacted for one.
     pub(super) fn tidy(&self) {
         let parts = self.parts.lock().clone();

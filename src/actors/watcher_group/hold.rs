@@ -4,15 +4,14 @@
 //! is kept back here. It can be brought further, to the revision at which another part is held, and no further than that. Nobody
 //! is held while one of the part's watchers is elsewhere.
 
-use super::super::delivery::Sent;
 use super::super::hooks::{self, HookPoint};
 use super::super::protocol::{Hold, LetGo, Quiet};
 use super::super::stream::{Link, StreamId, StreamState};
-use super::super::turn::last_stretch;
+use super::super::turn::{Leaving, deliver_through};
 use super::WatcherGroup;
 use crate::fault::{self, Fault};
 use crate::model::Revision;
-use crate::watch::{Entry, Owed, WatcherId};
+use crate::watch::{Entry, WatcherId};
 use actix::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -166,38 +165,25 @@ impl WatcherGroup {
         held.at = Some(through);
         let entries = std::mem::take(&mut held.entries);
         let mut kept = Vec::with_capacity(entries.len());
-        let (mut stalled, mut lagging) = (Vec::new(), Vec::new());
+        let mut leaving = Vec::new();
         for mut entry in entries {
             if entry.next_revision > through || fault::active(Fault::HeldPartNotBrought) {
                 kept.push(entry);
                 continue;
             }
-            let Some(batches) = last_stretch(&self.worker, &entry, through) else {
-                entry.link.leave_roster();
-                lagging.push(entry);
-                continue;
-            };
-            entry.next_revision = through.next();
-            match batches
-                .first()
-                .map(|batch| (batch, entry.link.deliver(batch, 1)))
-            {
-                None | Some((_, Sent::Sent)) => kept.push(entry),
-                Some((_, Sent::Gone)) => {}
-                Some((batch, Sent::Full)) => {
-                    entry.link.leave_roster();
-                    stalled.push((entry, Owed::Events(Arc::clone(batch))));
-                }
+            match deliver_through(&self.worker, &mut entry, through) {
+                None => kept.push(entry),
+                Some(reason) => leaving.push((entry, reason)),
             }
         }
         held.entries = kept;
-        let is_all = stalled.is_empty() && lagging.is_empty();
+        // Whoever is gone lacks nothing.
+        let is_all = leaving.iter().all(|(_, it)| matches!(it, Leaving::Gone));
         if !is_all {
             let entries = held.let_go();
             self.give_back(entries);
         }
-        self.send_stalled(stalled);
-        self.send_lagging(lagging);
+        self.send_off(leaving);
         is_all
     }
 

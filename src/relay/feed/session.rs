@@ -5,7 +5,7 @@
 use super::super::backoff::Backoff;
 use super::super::call::{Call, open};
 use super::super::cover::Plan;
-use super::super::covers::{Unanswered, refusal, revision_now};
+use super::super::covers::{Unanswered, refusal};
 use super::super::endpoints::Active;
 use super::super::heard::{Heard, Listener};
 use super::{End, Feed};
@@ -60,7 +60,7 @@ impl<'a> Session<'a> {
         let head = broadcast.head();
         let endpoints = feed.covers.endpoints();
         // A member may lag; a cluster whose majority has less than was published was put back to an earlier state.
-        match revision_now(endpoints, feed.covers.limits().patience).await {
+        match feed.covers.revision_now().await {
             Ok(revision) if revision < head && !fault::active(Fault::PutBackUnnoticed) => {
                 endpoints.was_put_back();
                 return Err(End::OtherCluster);
